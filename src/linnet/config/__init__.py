@@ -1,0 +1,38 @@
+"""What a run is: frozen, validated settings; presets; YAML and dotted overrides."""
+
+from linnet.config.huggingface import from_huggingface
+from linnet.config.load import SECTIONS, Override, build_config, dump_config, load_config, read_yaml
+from linnet.config.model import ModelConfig
+from linnet.config.presets import PRESETS, preset
+from linnet.config.run import (
+    END_OF_TEXT,
+    DataConfig,
+    OptimConfig,
+    Pattern,
+    RunConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
+from linnet.config.settings import Settings, may_change_on_resume
+
+__all__ = [
+    "END_OF_TEXT",
+    "PRESETS",
+    "SECTIONS",
+    "DataConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "Override",
+    "Pattern",
+    "RunConfig",
+    "Settings",
+    "TokenizerConfig",
+    "TrainConfig",
+    "build_config",
+    "dump_config",
+    "from_huggingface",
+    "load_config",
+    "may_change_on_resume",
+    "preset",
+    "read_yaml",
+]

@@ -1,0 +1,172 @@
+"""YAML files and `--section.key value` overrides to a RunConfig, and back; every mistake told in one sentence."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from linnet.config.model import ModelConfig
+from linnet.config.run import DataConfig, OptimConfig, RunConfig, TokenizerConfig, TrainConfig
+from linnet.config.settings import Settings
+from linnet.config.shorthand import model_fields
+from linnet.config.suggest import nearest
+from linnet.errors import UserError
+
+SECTIONS: dict[str, type[Settings]] = {
+    "model": ModelConfig,
+    "tokenizer": TokenizerConfig,
+    "data": DataConfig,
+    "optim": OptimConfig,
+    "train": TrainConfig,
+}
+Override = tuple[str, str]
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads 3e-4 as a number and refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable) and key in seen:
+                raise yaml.MarkedYAMLError(problem=f"'{key}' is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:float"]
+    for letter, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(?:[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?|[0-9][0-9_]*[eE][-+]?[0-9]+|\.[0-9_]+(?:[eE][-+]?[0-9]+)?"
+        r"|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: if the file is missing, empty, not UTF-8 or not a YAML mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such config file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a directory, not a config file: give a .yaml file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text: give a YAML file") from error
+    value = _parse(text, str(path))
+    if value is None:
+        raise UserError(f"{path}: is empty: name at least what differs from the defaults, e.g. `model: smollm2-135m`")
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: should be a mapping of sections ({', '.join(SECTIONS)})")
+    return value
+
+
+def load_config(path: str | Path | None = None, overrides: Iterable[Override] = ()) -> RunConfig:
+    """A RunConfig from a YAML file (or the defaults) and dotted overrides such as `("train.max_steps", "5050")`.
+
+    Raises:
+        UserError: naming the first wrong key or value, where it stands, and the nearest right name.
+    """
+    values = read_yaml(path) if path is not None else {}
+    return build_config(values, overrides, str(path) if path is not None else "")
+
+
+def build_config(values: Mapping[str, Any], overrides: Iterable[Override] = (), where: str = "") -> RunConfig:
+    """A RunConfig from plain values and dotted overrides; `where` names the file in messages."""
+    merged = {name: section for name, section in values.items() if section is not None}
+    prefix = f"{where}: " if where else ""
+    _refuse_unknown(merged, SECTIONS, "", prefix)
+    if "model" in merged:
+        _refuse_unknown_in_model(merged["model"], prefix)
+    for dotted, text in overrides:
+        merged = _apply(merged, dotted, text)
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise UserError(prefix + _sentence(error)) from error
+
+
+def dump_config(config: RunConfig) -> str:
+    """`config` as YAML, whole, so that it reads back equal."""
+    values = config.model_dump(mode="json")
+    if not config.model_vocabulary_given:
+        del values["model"]["vocab_size"]
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def _apply(values: dict[str, Any], dotted: str, text: str) -> dict[str, Any]:
+    section, _, key = dotted.partition(".")
+    if section not in SECTIONS:
+        raise UserError(f"--{dotted}: there is no section '{section}'{nearest(section, SECTIONS)}; {_known(SECTIONS)}")
+    value = _parse(text, f"--{dotted}")
+    if not key:
+        return {**values, section: value}
+    _refuse_unknown([key], SECTIONS[section].model_fields, section, "--")
+    current = values.get(section, {})
+    if section == "model" and current:
+        current = model_fields(current)
+    if not isinstance(current, Mapping):
+        raise UserError(f"{section}: should be a mapping of settings, not {current!r}")
+    return {**values, section: {**current, key: value}}
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"{where}{line}: is not valid YAML: {getattr(error, 'problem', None) or error}") from error
+
+
+def _refuse_unknown(keys: Iterable[Any], known: Iterable[str], section: str, prefix: str) -> None:
+    known = list(known)
+    for key in keys:
+        if key not in known:
+            dotted = f"{section}.{key}" if section else str(key)
+            raise UserError(f"{prefix}{dotted}: there is no such setting{nearest(str(key), known)}; {_known(known)}")
+
+
+def _refuse_unknown_in_model(model: Any, prefix: str) -> None:
+    if isinstance(model, Mapping) and "model_type" not in model and "architectures" not in model:
+        _refuse_unknown([key for key in model if key != "preset"], ModelConfig.model_fields, "model", prefix)
+
+
+def _known(names: Iterable[str]) -> str:
+    return f"known: {', '.join(names)}"
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first of pydantic's complaints as one sentence of ours."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    kind, message = first["type"], first["msg"]
+    if kind == "extra_forbidden":
+        known = SECTIONS[path[0]].model_fields if len(path) > 1 else SECTIONS
+        return f"{'.'.join(path)}: there is no such setting{nearest(path[-1], known)}; {_known(known)}"
+    if kind == "missing":
+        return f"{'.'.join(path[:2])}: has too few values, {first['input']!r}"
+    message = message.removeprefix("Value error, ")
+    if kind == "value_error":
+        return f"{'.'.join(path)}: {message}" if path else message
+    wanted = message.removeprefix("Input ").removeprefix("should be ")
+    # A union names its members after the field; the field alone is what the user wrote.
+    field = ".".join(path[:2]) if len(path) > 2 and not path[2].isdigit() else ".".join(path)
+    given = first["input"]
+    return f"{field}: should be {wanted}, not {given!r}"

@@ -1,0 +1,98 @@
+"""What a model is: the fields of Hugging Face's Llama `config.json`, and linnet's own architecture switches."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from linnet.config.settings import Settings
+
+SMOLLM2_INITIALIZER_RANGE = 0.041666666666666664
+
+
+class ModelConfig(Settings):
+    """Shape and switches of one model. Names up to `tie_word_embeddings` are those of Hugging Face's LlamaConfig."""
+
+    vocab_size: int = Field(
+        49152,
+        gt=0,
+        description="Rows of the embedding. Left out of a run's config, the tokenizer's size is taken.",
+    )
+    hidden_size: int = Field(576, gt=0, description="Width of the residual stream.")
+    intermediate_size: int = Field(
+        1536,
+        gt=0,
+        description="Inner width of the SwiGLU feed-forward. With `feed_forward: silu` the two matrices are half as wide "
+        "again, so that both kinds hold equally many parameters.",
+    )
+    num_hidden_layers: int = Field(30, gt=0, description="Transformer blocks.")
+    num_attention_heads: int = Field(9, gt=0, description="Query heads.")
+    num_key_value_heads: int = Field(
+        0, ge=0, description="Key and value heads; divides `num_attention_heads`. 0: as many as query heads."
+    )
+    head_dim: int = Field(0, ge=0, description="Width of one head. 0: hidden_size / num_attention_heads.")
+    max_position_embeddings: int = Field(8192, gt=0, description="Longest context in tokens.")
+    rms_norm_eps: float = Field(1e-5, gt=0, description="Added to the mean square before its root.")
+    rope_theta: float = Field(100000.0, gt=0, description="Base of the rotary frequencies (Su et al., 2021).")
+    initializer_range: float = Field(
+        SMOLLM2_INITIALIZER_RANGE, gt=0, description="Standard deviation of every matrix at initialization."
+    )
+    tie_word_embeddings: bool = Field(True, description="Use the embedding as output head.")
+    position_embedding: Literal["rope", "none"] = Field(
+        "rope", description="`none` leaves order to the causal mask alone (NoPE, Kazemnejad et al., 2023)."
+    )
+    norm: Literal["rmsnorm", "none"] = Field("rmsnorm", description="`none` leaves every norm out.")
+    norm_position: Literal["pre", "post"] = Field(
+        "pre",
+        description="pre: x + f(norm(x)), with a last norm before the head. post: norm(x + f(x)), without one.",
+    )
+    feed_forward: Literal["swiglu", "silu"] = Field(
+        "swiglu", description="silu: down(silu(up(x))) with as many parameters as swiglu."
+    )
+    qk_norm: bool = Field(False, description="RMSNorm on each query and key head before the rotation.")
+    attention: Literal["sdpa", "reference"] = Field(
+        "sdpa", description="sdpa: PyTorch's fused kernels. reference: written out, for comparison."
+    )
+    rope_interleaved: bool = Field(
+        False, description="Rotate neighbouring pairs (Su et al.) instead of halves (Hugging Face)."
+    )
+    scale_residual_init: bool = Field(
+        False,
+        description="Initialize what writes into the residual stream with initializer_range / sqrt(2 x layers) (GPT-2).",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        values = dict(values)
+        heads = values.get("num_attention_heads", cls.model_fields["num_attention_heads"].default)
+        hidden = values.get("hidden_size", cls.model_fields["hidden_size"].default)
+        if not values.get("num_key_value_heads"):
+            values["num_key_value_heads"] = heads
+        if not values.get("head_dim") and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+            if hidden % heads:
+                raise ValueError(
+                    f"hidden_size {hidden} does not divide into num_attention_heads {heads}: "
+                    "change one of them or give head_dim"
+                )
+            values["head_dim"] = hidden // heads
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_key_value_heads {self.num_key_value_heads} does not divide num_attention_heads "
+                f"{self.num_attention_heads}: give a divisor"
+            )
+        if self.position_embedding == "rope" and self.head_dim % 2:
+            raise ValueError(f"head_dim {self.head_dim} is odd, and RoPE rotates pairs: give an even one")
+        if self.feed_forward == "silu" and self.intermediate_size % 2:
+            raise ValueError(
+                f"intermediate_size {self.intermediate_size} is odd: feed_forward silu needs an even one "
+                "to hold as many parameters as swiglu"
+            )
+        return self

@@ -1,0 +1,220 @@
+"""What a run is: model, tokenizer, data, optimizer and training settings, each field with its default and meaning."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from linnet.config.model import ModelConfig
+from linnet.config.presets import preset
+from linnet.config.settings import Settings, free
+from linnet.config.shorthand import resolve_model, resolve_schedule_length
+
+END_OF_TEXT = "<|endoftext|>"
+Pattern = Literal["gpt2", "smollm"]
+
+
+class TokenizerConfig(Settings):
+    """Which tokenizer a run uses: one that lies ready (`source`), or one trained on the training split."""
+
+    source: str | None = Field(
+        None,
+        description="Directory with tokenizer.json or vocab.json + merges.txt, a tokenizer.json, or a Hub name. "
+        "Null: train one.",
+    )
+    vocab_size: int = Field(8192, gt=256, description="Size to train to, special tokens and single bytes included.")
+    pattern: Pattern = Field("gpt2", description="How text is cut into pre-tokens before merging.")
+    special_tokens: tuple[str, ...] = Field(
+        (END_OF_TEXT,), description="They take the first ids; the first one ends every document."
+    )
+    max_bytes: int | None = Field(
+        None, gt=0, description="Train on at most this many bytes from the start of the training split."
+    )
+
+    @field_validator("special_tokens")
+    @classmethod
+    def _tokens(cls, tokens: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not token for token in tokens):
+            raise ValueError("a special token is empty: remove it")
+        if len(set(tokens)) != len(tokens):
+            raise ValueError("a special token is listed twice: remove one")
+        return tokens
+
+
+class DataConfig(Settings):
+    """Which text a run reads, and how it is split and cut into windows."""
+
+    source: tuple[str, ...] = Field(
+        ("builtin:stories",),
+        description="One or several of: file, directory, glob (.txt .jsonl .parquet, also .gz and .zst), "
+        "`builtin:stories`, `builtin:stdlib`, `hf:owner/name[:config][@split]`.",
+    )
+    val_source: tuple[str, ...] = Field(
+        (), description="Text to validate on, in the same forms. Empty: split off from `source`."
+    )
+    text_field: str = Field("text", description="The field or column that holds the text in .jsonl and .parquet.")
+    max_bytes: int | None = Field(
+        None,
+        gt=0,
+        description="Read at most this many bytes of text. `builtin:stories` writes 8 MB when null.",
+    )
+    seq_len: int = Field(256, gt=0, description="Tokens in one training window.")
+    val_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the text kept for validation.")
+    split: Literal["auto", "document", "position"] = Field(
+        "auto",
+        description="document: whole documents, chosen by a hash of `seed` and their number. position: the last part of "
+        "the text. auto: position when there is a single document, else document.",
+    )
+    order: Literal["shuffled", "sequential"] = Field(
+        "shuffled", description="Order in which an epoch visits the windows."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the built-in corpora and of the document split.")
+    directory: str = free("prepared", "Directory under which prepared data sets are kept and found again.")
+
+    @field_validator("source", "val_source", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("source")
+    @classmethod
+    def _some(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or not all(value):
+            raise ValueError("names no text: give a file, a glob, builtin:stories, builtin:stdlib or hf:owner/name")
+        return value
+
+
+class OptimConfig(Settings):
+    """The optimizer and the course of its learning rate."""
+
+    name: Literal["adamw", "adamw_reference"] = Field(
+        "adamw", description="adamw: PyTorch's fused AdamW. adamw_reference: the same, written out."
+    )
+    max_lr: float = Field(3e-4, gt=0, description="Learning rate after warm-up.")
+    min_lr: float = Field(3e-5, ge=0, description="Learning rate at `total_steps` and after it.")
+    schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
+        "cosine", description="Course after warm-up. wsd: warm-up, stable, decay (Hu et al., 2024)."
+    )
+    warmup_steps: int = Field(200, ge=0, description="Steps over which the rate rises linearly from 0.")
+    total_steps: int = Field(
+        5000,
+        gt=0,
+        description="Horizon of the schedule, apart from the run's length. Left out: train.max_steps.",
+    )
+    decay_fraction: float = Field(0.2, ge=0, le=1, description="wsd: share of `total_steps` spent in the last decay.")
+    decay_shape: Literal["linear", "1-sqrt"] = Field("linear", description="wsd: how the rate falls in the decay.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay, on matrices only.")
+    betas: tuple[float, float] = Field((0.9, 0.95), description="AdamW's averaging constants.")
+    eps: float = Field(1e-8, gt=0, description="AdamW's epsilon.")
+    max_grad_norm: float = Field(1.0, ge=0, description="Clip the gradient's global norm to this. 0: never.")
+
+    @field_validator("betas")
+    @classmethod
+    def _betas(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{list(betas)} must both lie in [0, 1)")
+        return betas
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_lr > self.max_lr:
+            raise ValueError(f"min_lr {self.min_lr} is greater than max_lr {self.max_lr}: swap them")
+        return self
+
+
+class TrainConfig(Settings):
+    """Length, batch, precision and watching of a run. An interval of 0 means never."""
+
+    max_steps: int = free(5000, "Optimizer steps in the whole run.", gt=0)
+    stages: tuple[int, ...] = free(
+        (),
+        "Train in stages of so many steps, each ended by a checkpoint from which the next resumes; "
+        "their sum replaces max_steps.",
+    )
+    max_seconds: float | None = free(
+        None,
+        "Budget in seconds since the process began; the run ends with an evaluation and a checkpoint inside it.",
+        gt=0,
+    )
+    batch_size: int = Field(1, gt=0, description="Windows in one micro-batch.")
+    grad_accum: int = Field(4, gt=0, description="Micro-batches in one optimizer step.")
+    seed: int = Field(1337, ge=0, description="Seed of the initial weights and of the sample order.")
+    precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
+        "auto", description="Autocast type. auto: bf16 where the device computes in it, else float32."
+    )
+    compile: Literal["auto", True, False] = Field("auto", description="torch.compile. auto: on CUDA only.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    tf32: bool = Field(True, description="Allow TF32 in float32 matrix products on CUDA.")
+    deterministic: bool = Field(True, description="Refuse kernels whose result varies from run to run.")
+    log_every: int = free(50, "Steps between log lines.", ge=0)
+    eval_every: int = free(250, "Steps between validations.", ge=0)
+    eval_windows: int | None = free(64, "Windows of the validation split to evaluate on. Null: all.", gt=0)
+    save_every: int = free(250, "Steps between checkpoints; the last step is always saved.", ge=0)
+    keep_last: int = free(3, "Newest checkpoints to keep.", gt=0)
+    keep_every: int = free(0, "Also keep each checkpoint whose step is a multiple of this.", ge=0)
+    sample_every: int = free(500, "Steps between samples.", ge=0)
+    sample_prompt: str = free("", "What samples begin with. Empty: the end-of-text token.")
+    sample_tokens: int = free(100, "Tokens in one sample.", gt=0)
+    sample_temperature: float = free(0.8, "Temperature of samples. 0: greedy.", ge=0)
+    tensorboard: bool = free(True, "Write TensorBoard events into the run directory.")
+    wandb: Literal["off", "online", "offline"] = free("off", "Weights & Biases.")
+    wandb_project: str = free("linnet", "Weights & Biases project.")
+
+    @field_validator("wandb", mode="before")
+    @classmethod
+    def _yaml_off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare `off` as false
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stages_set_length(cls, values: Any) -> Any:
+        stages = values.get("stages") if isinstance(values, dict) else None
+        if isinstance(stages, list | tuple) and stages and all(isinstance(steps, int) for steps in stages):
+            if min(stages) <= 0:
+                raise ValueError(f"stages {list(stages)}: each needs at least one step")
+            return {**values, "max_steps": sum(stages)}
+        return values
+
+
+class RunConfig(Settings):
+    """A whole run. `RunConfig()` is a valid one: SmolLM2-135M on the built-in stories."""
+
+    model: ModelConfig = Field(
+        default_factory=lambda: preset("smollm2-135m"),
+        description="A preset's name, a mapping of the fields below, or a Hugging Face config.json (path or pasted).",
+    )
+    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig, description="The tokenizer.")
+    data: DataConfig = Field(default_factory=DataConfig, description="The text.")
+    optim: OptimConfig = Field(default_factory=OptimConfig, description="The optimizer.")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="The training loop.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, values: Any) -> Any:
+        return resolve_schedule_length(resolve_model(values))
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.data.seq_len > self.model.max_position_embeddings:
+            raise ValueError(
+                f"data.seq_len {self.data.seq_len} is longer than model.max_position_embeddings "
+                f"{self.model.max_position_embeddings}: shorten the one or raise the other"
+            )
+        if self.optim.warmup_steps > self.optim.total_steps:
+            raise ValueError(
+                f"optim.warmup_steps {self.optim.warmup_steps} exceeds optim.total_steps {self.optim.total_steps}: "
+                "the rate would never reach max_lr"
+            )
+        trained = self.tokenizer.source is None
+        if trained and self.model_vocabulary_given and self.tokenizer.vocab_size > self.model.vocab_size:
+            raise ValueError(
+                f"tokenizer.vocab_size {self.tokenizer.vocab_size} is greater than model.vocab_size "
+                f"{self.model.vocab_size}: a model's vocabulary may be larger than its tokenizer's, never smaller"
+            )
+        return self
+
+    @property
+    def model_vocabulary_given(self) -> bool:
+        """Whether `model.vocab_size` was set; otherwise the tokenizer's size is to be taken."""
+        return "vocab_size" in self.model.model_fields_set
