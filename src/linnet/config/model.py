@@ -23,8 +23,8 @@ class ModelConfig(Settings):
     intermediate_size: int = Field(
         1536,
         gt=0,
-        description="Inner width of the SwiGLU feed-forward. With `feed_forward: silu` the two matrices are half as wide "
-        "again, so that both kinds hold equally many parameters.",
+        description="Inner width of the SwiGLU feed-forward. With `feed_forward: silu` the two matrices are half as "
+        "wide again, so that both kinds hold equally many parameters.",
     )
     num_hidden_layers: int = Field(30, gt=0, description="Transformer blocks.")
     num_attention_heads: int = Field(9, gt=0, description="Query heads.")
@@ -59,7 +59,7 @@ class ModelConfig(Settings):
     )
     scale_residual_init: bool = Field(
         False,
-        description="Initialize what writes into the residual stream with initializer_range / sqrt(2 x layers) (GPT-2).",
+        description="Initialize what writes into the residual stream with initializer_range / sqrt(2 layers) (GPT-2).",
     )
 
     @model_validator(mode="before")

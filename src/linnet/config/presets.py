@@ -27,7 +27,7 @@ def _llama(
 
 
 def _gpt2(hidden: int, intermediate: int, layers: int, heads: int) -> dict[str, Any]:
-    """GPT-2's widths and depths as a Llama with SwiGLU, for accounting and comparison: these are not GPT-2's weights."""
+    """GPT-2's widths and depths as a Llama with SwiGLU, for accounting and comparison: not GPT-2's weights."""
     shape = _llama(hidden, intermediate, layers, heads, heads)
     return {
         **shape,

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from linnet.config.model import ModelConfig
 from linnet.config.presets import preset
 from linnet.config.settings import Settings, free
-from linnet.config.shorthand import resolve_model, resolve_schedule_length
+from linnet.config.shorthand import resolve_model, resolve_schedule_length, stages_length
 
 END_OF_TEXT = "<|endoftext|>"
 Pattern = Literal["gpt2", "smollm"]
@@ -63,8 +63,8 @@ class DataConfig(Settings):
     val_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the text kept for validation.")
     split: Literal["auto", "document", "position"] = Field(
         "auto",
-        description="document: whole documents, chosen by a hash of `seed` and their number. position: the last part of "
-        "the text. auto: position when there is a single document, else document.",
+        description="document: whole documents, chosen by a hash of `seed` and their number. position: the last part "
+        "of the text. auto: position when there is a single document, else document.",
     )
     order: Literal["shuffled", "sequential"] = Field(
         "shuffled", description="Order in which an epoch visits the windows."
@@ -169,12 +169,12 @@ class TrainConfig(Settings):
     @model_validator(mode="before")
     @classmethod
     def _stages_set_length(cls, values: Any) -> Any:
-        stages = values.get("stages") if isinstance(values, dict) else None
-        if isinstance(stages, list | tuple) and stages and all(isinstance(steps, int) for steps in stages):
-            if min(stages) <= 0:
-                raise ValueError(f"stages {list(stages)}: each needs at least one step")
-            return {**values, "max_steps": sum(stages)}
-        return values
+        length = stages_length(values.get("stages")) if isinstance(values, dict) else None
+        if length is None:
+            return values
+        if min(values["stages"]) <= 0:
+            raise ValueError(f"stages {list(values['stages'])}: each needs at least one step")
+        return {**values, "max_steps": length}
 
 
 class RunConfig(Settings):

@@ -49,9 +49,15 @@ def resolve_schedule_length(values: Any) -> Any:
     optim, train = _mapping(values.get("optim")), _mapping(values.get("train"))
     if optim is None or train is None or "total_steps" in optim:
         return values
-    stages = train.get("stages")
-    length = sum(stages) if isinstance(stages, list | tuple) and stages else train.get("max_steps")
+    length = stages_length(train.get("stages")) or train.get("max_steps")
     return values if not isinstance(length, int) else {**values, "optim": {**optim, "total_steps": length}}
+
+
+def stages_length(stages: Any) -> int | None:
+    """The steps of all stages together; None where there are none, or where they are no list of numbers."""
+    if isinstance(stages, list | tuple) and stages and all(isinstance(steps, int) for steps in stages):
+        return sum(stages)
+    return None
 
 
 def _mapping(section: Any) -> dict[str, Any] | None:

@@ -1,0 +1,27 @@
+"""The model and the reference modules it is made of."""
+
+from linnet.model.attention import KeyValueStore, SelfAttention, scaled_dot_product_attention
+from linnet.model.feed_forward import SiLUFeedForward, SwiGLU
+from linnet.model.layers import Embedding, Linear, RMSNorm, silu, softmax
+from linnet.model.loss import IGNORED, cross_entropy, summed_cross_entropy
+from linnet.model.rotary import RotaryEmbedding
+from linnet.model.transformer import TransformerBlock, TransformerLM
+
+__all__ = [
+    "IGNORED",
+    "Embedding",
+    "KeyValueStore",
+    "Linear",
+    "RMSNorm",
+    "RotaryEmbedding",
+    "SelfAttention",
+    "SiLUFeedForward",
+    "SwiGLU",
+    "TransformerBlock",
+    "TransformerLM",
+    "cross_entropy",
+    "scaled_dot_product_attention",
+    "silu",
+    "softmax",
+    "summed_cross_entropy",
+]

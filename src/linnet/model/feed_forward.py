@@ -1,0 +1,62 @@
+"""The feed-forward half of a block: gated (SwiGLU) or plain (SiLU), with equally many parameters."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from linnet.config import ModelConfig
+from linnet.model.attention import residual_std
+from linnet.model.layers import Linear
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x)) (Shazeer, 2020).
+
+    Args:
+        hidden_size: width of input and output.
+        intermediate_size: inner width.
+        std, residual_std: initial standard deviations of gate and up, and of down; None as in `Linear`.
+    """
+
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, *, std: float | None = None, residual_std: float | None = None
+    ) -> None:
+        super().__init__()
+        self.gate_proj = Linear(hidden_size, intermediate_size, std=std)
+        self.up_proj = Linear(hidden_size, intermediate_size, std=std)
+        self.down_proj = Linear(intermediate_size, hidden_size, std=residual_std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., hidden_size) -> (..., hidden_size)."""
+        # F.silu is `silu` in one pass over memory; tests hold the two together.
+        output: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return output
+
+
+class SiLUFeedForward(nn.Module):
+    """down(silu(up(x))), half as wide again inside as a SwiGLU of the same `intermediate_size`."""
+
+    def __init__(
+        self, hidden_size: int, intermediate_size: int, *, std: float | None = None, residual_std: float | None = None
+    ) -> None:
+        super().__init__()
+        inner = intermediate_size * 3 // 2
+        self.up_proj = Linear(hidden_size, inner, std=std)
+        self.down_proj = Linear(inner, hidden_size, std=residual_std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (..., hidden_size) -> (..., hidden_size)."""
+        output: Tensor = self.down_proj(F.silu(self.up_proj(x)))
+        return output
+
+
+def feed_forward_for(config: ModelConfig) -> nn.Module:
+    """The feed-forward that `config` names."""
+    kind = SwiGLU if config.feed_forward == "swiglu" else SiLUFeedForward
+    return kind(
+        config.hidden_size,
+        config.intermediate_size,
+        std=config.initializer_range,
+        residual_std=residual_std(config),
+    )
