@@ -72,7 +72,7 @@ class ModelConfig(Settings):
         hidden = values.get("hidden_size", cls.model_fields["hidden_size"].default)
         if not values.get("num_key_value_heads"):
             values["num_key_value_heads"] = heads
-        if not values.get("head_dim") and isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+        if not values.get("head_dim") and type(heads) is int and type(hidden) is int and heads > 0:
             if hidden % heads:
                 raise ValueError(
                     f"hidden_size {hidden} does not divide into num_attention_heads {heads}: "

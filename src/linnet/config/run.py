@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from linnet.config.model import ModelConfig
 from linnet.config.presets import preset
 from linnet.config.settings import Settings, free
-from linnet.config.shorthand import resolve_model, resolve_schedule_length, stages_length
+from linnet.config.shorthand import (
+    DEFAULT_STEPS,
+    MOST_WARMUP_STEPS,
+    SCHEDULE_FIELDS,
+    missing_schedule_fields,
+    resolve_model,
+    resolve_schedule,
+    stages_length,
+)
 
 END_OF_TEXT = "<|endoftext|>"
 Pattern = Literal["gpt2", "smollm"]
@@ -96,9 +104,9 @@ class OptimConfig(Settings):
     schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
         "cosine", description="Course after warm-up. wsd: warm-up, stable, decay (Hu et al., 2024)."
     )
-    warmup_steps: int = Field(200, ge=0, description="Steps over which the rate rises linearly from 0.")
+    warmup_steps: int = Field(MOST_WARMUP_STEPS, ge=0, description="Steps over which the rate rises linearly from 0.")
     total_steps: int = Field(
-        5000,
+        DEFAULT_STEPS,
         gt=0,
         description="Horizon of the schedule, apart from the run's length. Left out: train.max_steps.",
     )
@@ -126,7 +134,7 @@ class OptimConfig(Settings):
 class TrainConfig(Settings):
     """Length, batch, precision and watching of a run. An interval of 0 means never."""
 
-    max_steps: int = free(5000, "Optimizer steps in the whole run.", gt=0)
+    max_steps: int = free(DEFAULT_STEPS, "Optimizer steps in the whole run.", gt=0)
     stages: tuple[int, ...] = free(
         (),
         "Train in stages of so many steps, each ended by a checkpoint from which the next resumes; "
@@ -189,10 +197,14 @@ class RunConfig(Settings):
     optim: OptimConfig = Field(default_factory=OptimConfig, description="The optimizer.")
     train: TrainConfig = Field(default_factory=TrainConfig, description="The training loop.")
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _resolve(cls, values: Any) -> Any:
-        return resolve_schedule_length(resolve_model(values))
+    def _resolve(cls, values: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        missing = missing_schedule_fields(values)
+        config = build(resolve_schedule(resolve_model(values)))
+        # They were derived: as with a default, another config may derive them anew.
+        config.optim.__pydantic_fields_set__.difference_update(missing)
+        return config
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -213,6 +225,11 @@ class RunConfig(Settings):
                 f"{self.model.vocab_size}: a model's vocabulary may be larger than its tokenizer's, never smaller"
             )
         return self
+
+    @property
+    def derived_schedule_fields(self) -> tuple[str, ...]:
+        """Fields of `optim` that were left out and taken from the run's length."""
+        return tuple(name for name in SCHEDULE_FIELDS if name not in self.optim.model_fields_set)
 
     @property
     def model_vocabulary_given(self) -> bool:

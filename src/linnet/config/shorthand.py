@@ -9,8 +9,13 @@ from typing import Any
 from linnet.config.huggingface import from_huggingface, is_huggingface
 from linnet.config.model import ModelConfig
 from linnet.config.presets import PRESETS, preset
+from linnet.config.settings import Settings
 from linnet.config.suggest import nearest
 from linnet.errors import UserError
+
+SCHEDULE_FIELDS = ("total_steps", "warmup_steps")
+DEFAULT_STEPS = 5000
+MOST_WARMUP_STEPS = 200
 
 
 def model_fields(value: Any) -> dict[str, Any]:
@@ -42,15 +47,26 @@ def resolve_model(values: Any) -> Any:
     return {**values, "model": model_fields(values.get("model", "smollm2-135m"))}
 
 
-def resolve_schedule_length(values: Any) -> Any:
-    """`values` with `optim.total_steps`, where it was left out, set to the run's length."""
-    if not isinstance(values, dict):
+def missing_schedule_fields(values: Any) -> list[str]:
+    """Those of `SCHEDULE_FIELDS` that `values`, as given for a RunConfig, leave out of `optim`."""
+    optim = _mapping(values.get("optim")) if isinstance(values, dict) else None
+    return [name for name in SCHEDULE_FIELDS if optim is not None and name not in optim]
+
+
+def resolve_schedule(values: Any) -> Any:
+    """`values` with the `optim` fields that follow from the run's length, where they were left out."""
+    missing = missing_schedule_fields(values)
+    train = _mapping(values.get("train")) if isinstance(values, dict) else None
+    if not missing or train is None:
         return values
-    optim, train = _mapping(values.get("optim")), _mapping(values.get("train"))
-    if optim is None or train is None or "total_steps" in optim:
-        return values
-    length = stages_length(train.get("stages")) or train.get("max_steps")
-    return values if not isinstance(length, int) else {**values, "optim": {**optim, "total_steps": length}}
+    optim = dict(_mapping(values.get("optim")) or {})
+    length = stages_length(train.get("stages")) or train.get("max_steps", DEFAULT_STEPS)
+    if isinstance(length, int):
+        optim.setdefault("total_steps", length)
+    total = optim.get("total_steps")
+    if isinstance(total, int):
+        optim.setdefault("warmup_steps", min(MOST_WARMUP_STEPS, total // 10))
+    return {**values, "optim": optim}
 
 
 def stages_length(stages: Any) -> int | None:
@@ -61,11 +77,14 @@ def stages_length(stages: Any) -> int | None:
 
 
 def _mapping(section: Any) -> dict[str, Any] | None:
+    """A section's explicit settings; None where it is neither mapping nor settings, for validation to refuse."""
     if section is None:
         return {}
     if isinstance(section, dict):
         return section
-    return {name: getattr(section, name) for name in section.model_fields_set}
+    if isinstance(section, Settings):
+        return {name: getattr(section, name) for name in section.model_fields_set}
+    return None
 
 
 def _explicit(config: ModelConfig) -> dict[str, Any]:

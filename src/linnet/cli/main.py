@@ -1,0 +1,124 @@
+"""The `linnet` command: finds the subcommand, and turns every error into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+
+import click
+
+from linnet import __version__
+from linnet.config.suggest import nearest
+from linnet.errors import UserError
+
+# name: (module, short help). Modules are imported when their command is called, so that --help stays fast.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "tokenizer": ("linnet.cli.tokenizer", "Train a byte-level BPE tokenizer; encode and decode with one."),
+    "data": ("linnet.cli.data", "Prepare text as token shards; show what is in them."),
+    "train": ("linnet.cli.train", "Train a model, or go on with a run."),
+    "generate": ("linnet.cli.generate", "Write text with a trained model."),
+    "eval": ("linnet.cli.evaluate", "Measure loss, perplexity and bits per byte."),
+    "runs": ("linnet.cli.runs", "List the runs of a directory."),
+}
+
+EXIT_USER_ERROR = 2
+EXIT_DEFECT = 1
+EXIT_INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in modules imported on first use."""
+
+    def __init__(self, commands: Mapping[str, tuple[str, str]], **settings: object) -> None:
+        super().__init__(**settings)  # type: ignore[arg-type]
+        self._places = dict(commands)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._places)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._places:
+            return None
+        module = importlib.import_module(self._places[cmd_name][0])
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self._places and not args[0].startswith("-"):
+            known = ", ".join(self._places)
+            raise UserError(f"there is no command '{args[0]}'{nearest(args[0], self._places)}; known: {known}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self._places.items()])
+
+
+HELP = """Train small language models from nothing, and prove that the result is right.
+
+\b
+Examples:
+  linnet train configs/demo.yaml
+  linnet generate runs/demo --prompt "Once upon a time"
+  linnet eval runs/demo
+
+Every command has --help with examples. --debug shows tracebacks.
+"""
+
+cli = LazyGroup(
+    COMMANDS,
+    name="linnet",
+    help=HELP,
+    params=[
+        click.Option(["--debug"], is_flag=True, expose_value=False, help="Show a traceback with an error."),
+    ],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cli = click.version_option(__version__, prog_name="linnet")(cli)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `linnet` and exit: 0 on success, 2 for a mistake in what was given, 1 for a defect of linnet's."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        sys.exit(cli.main(args=words, prog_name="linnet", standalone_mode=False) or 0)
+    except BrokenPipeError:
+        # The reader of our output has gone, as `head` does: nothing more can be said to it.
+        sys.stderr.close()
+        sys.exit(0)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        if debug:
+            raise
+        print("linnet: interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        sentence, code = explain(error)
+        print(f"linnet: {sentence}", file=sys.stderr)
+        sys.exit(code)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """One sentence for `error`, and the exit code that goes with it."""
+    if isinstance(error, UserError):
+        return str(error), EXIT_USER_ERROR
+    if isinstance(error, click.ClickException):
+        command = getattr(error, "ctx", None)
+        hint = f" (see `{command.command_path} --help`)" if command is not None else ""
+        return error.format_message().rstrip(".") + hint, EXIT_USER_ERROR
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"no space left on the disk ({error.filename or error}): free some and run the same command",
+            EXIT_USER_ERROR,
+        )
+    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
+        return f"{error.filename}: {(error.strerror or str(error)).lower()}", EXIT_USER_ERROR
+    kind = type(error).__name__
+    return f"this is a defect of linnet's: {kind}: {error} (run with --debug for where)", EXIT_DEFECT

@@ -1,0 +1,23 @@
+"""Training: state, step, loop, observers, and the assembly of a run."""
+
+from linnet.train.evaluate import Evaluation, bytes_of_ids, evaluate, evaluation_batch_size
+from linnet.train.launch import Outcome, run_training
+from linnet.train.observers import read_records
+from linnet.train.run_directory import RunDirectory, in_use
+from linnet.train.state import TrainState
+from linnet.train.step import StepResult, train_step
+
+__all__ = [
+    "Evaluation",
+    "Outcome",
+    "RunDirectory",
+    "StepResult",
+    "TrainState",
+    "bytes_of_ids",
+    "evaluate",
+    "evaluation_batch_size",
+    "in_use",
+    "read_records",
+    "run_training",
+    "train_step",
+]

@@ -1,0 +1,147 @@
+"""All the wiring of a run, in one place and in small functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from linnet.checkpoint import newest_checkpoint
+from linnet.config import RunConfig
+from linnet.data import PreparedData, SampleOrder, TrainingBatches
+from linnet.errors import UserError
+from linnet.generate import TextGenerator
+from linnet.model import TransformerLM
+from linnet.optim import build_optimizer
+from linnet.runtime import (
+    choose_device,
+    choose_precision,
+    configure_arithmetic,
+    process_started,
+    restore_random_state,
+    seed_everything,
+)
+from linnet.train.evaluate import bytes_of_ids
+from linnet.train.events import Observer
+from linnet.train.limits import Budget, StopRequest
+from linnet.train.observers import Console, JsonLines, LogFile
+from linnet.train.run_directory import RunDirectory
+from linnet.train.state import TrainState
+from linnet.train.training import Training
+
+# Weights and AdamW's two moments, in float32.
+CHECKPOINT_BYTES_PER_PARAMETER = 12
+
+
+def with_vocabulary(config: RunConfig, data: PreparedData) -> RunConfig:
+    """`config` with `model.vocab_size` settled.
+
+    Raises:
+        UserError: if the tokenizer has ids that the model lacks.
+    """
+    ids = data.tokenizer.vocab_size
+    if not config.model_vocabulary_given:
+        return config.replace(model=config.model.replace(vocab_size=ids))
+    if ids > config.model.vocab_size:
+        raise UserError(
+            f"model.vocab_size {config.model.vocab_size} is smaller than the tokenizer's {ids}: "
+            "a model's vocabulary may be larger than its tokenizer's, never smaller"
+        )
+    return config
+
+
+def assemble(config: RunConfig, run: RunDirectory, data: PreparedData, stop: StopRequest, max_steps: int) -> Training:
+    """A run ready to train up to `max_steps`, from its newest whole checkpoint where it has one.
+
+    Args:
+        config: with its vocabulary settled.
+        run: held by this process.
+    """
+    device = choose_device(config.train.device)
+    precision = choose_precision(config.train.precision, device)
+    configure_arithmetic(device, deterministic=config.train.deterministic, tf32=config.train.tf32)
+    seed_everything(config.train.seed)
+    model = TransformerLM(config.model).to(device)  # drawn on the CPU, so the same weights on every device
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    started = process_started()
+    training = Training(
+        config=config,
+        run=run,
+        data=data,
+        device=device,
+        precision=precision,
+        model=model,
+        forward=choose_forward(model, config, device),
+        optimizer=build_optimizer(model, config.optim, device),
+        batches=build_batches(config, data, device),
+        id_bytes=bytes_of_ids(data.tokenizer, config.model.vocab_size),
+        writer=TextGenerator(model, data.tokenizer, context=config.data.seq_len),
+        state=TrainState.fresh(device),
+        budget=Budget(config.train.max_seconds, started, parameters * CHECKPOINT_BYTES_PER_PARAMETER),
+        stop=stop,
+        max_steps=max_steps,
+        started=started,
+    )
+    damaged = resume(training)
+    training.observers = attach_observers(training)
+    for sentence in damaged:
+        training.note(f"WARNING: {sentence}; an older checkpoint is used")
+    return training
+
+
+def choose_forward(model: TransformerLM, config: RunConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The model, compiled where the config says so; its parameters keep their names either way."""
+    wanted = config.train.compile
+    if wanted is True or (wanted == "auto" and device.type == "cuda"):
+        return cast(Callable[[Tensor], Tensor], torch.compile(model))
+    return model
+
+
+def build_batches(config: RunConfig, data: PreparedData, device: torch.device) -> TrainingBatches:
+    """The training split as batches, in the order its seed gives."""
+    windows = data.train.window_count(config.data.seq_len)
+    order = SampleOrder(config.train.seed, windows, shuffled=config.data.order == "shuffled")
+    return TrainingBatches(
+        data.train, order, config.data.seq_len, config.train.batch_size, config.train.grad_accum, device
+    )
+
+
+def resume(training: Training) -> list[str]:
+    """Put the newest whole checkpoint into `training`; returns what was wrong with any newer one."""
+    damaged: list[str] = []
+    checkpoint = newest_checkpoint(training.run.checkpoints, lambda damage: damaged.append(str(damage)))
+    if checkpoint is None:
+        return damaged
+    training.model.load_state_dict(dict(checkpoint.model))
+    training.optimizer.load_state_dict(dict(checkpoint.optimizer))
+    training.precision.restore(checkpoint.state["precision"])
+    training.state = TrainState.restored(checkpoint.state["train"], training.device)
+    restore_random_state(checkpoint.state["random"])
+    training.saved_step = checkpoint.step
+    return damaged
+
+
+def attach_observers(training: Training) -> list[Observer]:
+    """Everyone the config wants to watch."""
+    settings, run, step = training.config.train, training.run, training.state.step
+    observers: list[Observer] = [LogFile(run.log_file), JsonLines(run.path, step)]
+    if settings.tensorboard:
+        from linnet.train.observers.tensorboard import TensorBoard
+
+        observers.append(TensorBoard(run.tensorboard, step))
+    if settings.wandb != "off":
+        from linnet.train.observers.wandb import WeightsAndBiases
+
+        observers.append(
+            WeightsAndBiases(
+                run.path,
+                run.provenance()["run_id"],
+                settings.wandb_project,
+                settings.wandb,
+                training.config.model_dump(mode="json"),
+            )
+        )
+    observers.append(Console(step, training.max_steps))
+    return observers

@@ -1,0 +1,92 @@
+"""Validation: the loss on a fixed set of windows, in float32 whatever training computes in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from linnet.data import Batch
+from linnet.model import IGNORED, TransformerLM
+from linnet.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss over `tokens` targets that stand for `text_bytes` bytes of text."""
+
+    nats: float
+    tokens: int
+    text_bytes: int
+
+    @property
+    def loss(self) -> float:
+        """Mean loss in nats per token."""
+        return self.nats / self.tokens
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss), infinite where that overflows."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    @property
+    def nats_per_byte(self) -> float:
+        """Loss per byte of text: comparable between tokenizers, and with a corpus's entropy."""
+        return self.nats / self.text_bytes
+
+    @property
+    def bits_per_byte(self) -> float:
+        """The same in bits."""
+        return self.nats_per_byte / math.log(2)
+
+
+def bytes_of_ids(tokenizer: Tokenizer, vocab_size: int) -> Tensor:
+    """(vocab_size,) integers: the bytes of text each id stands for; special tokens stand for none."""
+    special = set(tokenizer.special_ids.values())
+    sizes = np.zeros(vocab_size, dtype=np.int64)
+    for token in tokenizer.vocab:
+        sizes[token] = 0 if token in special else len(tokenizer.token_bytes(token))
+    return torch.from_numpy(sizes)
+
+
+@torch.no_grad()
+def evaluate(
+    model: TransformerLM,
+    batches: Iterable[Batch],
+    id_bytes: Tensor,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """The loss of `model` over `batches`, forward and loss in float32.
+
+    Args:
+        batches: on the model's device.
+        id_bytes: (vocabulary,) from `bytes_of_ids`, on any device.
+        progress: called with the windows done.
+    """
+    was_training = model.training
+    model.eval()
+    nats, tokens, text_bytes, windows = 0.0, 0, 0, 0
+    for batch in batches:
+        logits = model(batch.inputs)
+        losses = F.cross_entropy(
+            logits.float().flatten(0, -2), batch.targets.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        nats += losses.double().sum().item()
+        tokens += batch.target_tokens
+        targets = batch.targets[batch.targets != IGNORED]
+        text_bytes += int(id_bytes[targets.to(id_bytes.device)].sum())
+        windows += len(batch.inputs)
+        if progress is not None:
+            progress(windows)
+    model.train(was_training)
+    return Evaluation(nats, tokens, text_bytes)
+
+
+def evaluation_batch_size(vocab_size: int, seq_len: int, logit_bytes: int = 2**28) -> int:
+    """Windows to forward at once so that their float32 logits stay within `logit_bytes`."""
+    return max(1, logit_bytes // (4 * vocab_size * seq_len))

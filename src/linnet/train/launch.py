@@ -1,0 +1,181 @@
+"""A run from config to finished checkpoint: directory, data, stages, and the lines people look for."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal
+
+from linnet.config import RunConfig
+from linnet.data import PreparedData, prepare
+from linnet.errors import UserError
+from linnet.runtime import choose_device, choose_precision, describe_device
+from linnet.train.assemble import assemble, with_vocabulary
+from linnet.train.evaluate import Evaluation
+from linnet.train.limits import StopRequest
+from linnet.train.loop import train
+from linnet.train.observers import read_records
+from linnet.train.provenance import describe_data, describe_run
+from linnet.train.run_directory import RunDirectory, locked, refuse_another_config
+from linnet.train.training import Ending, Training
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        ending: "complete", "budget" (train.max_seconds), or "stopped" by `signal`.
+        step: optimizer steps done.
+        evaluation: the last validation of this process, if any.
+        floor_nats_per_byte: the lowest loss any model could reach, where known.
+    """
+
+    ending: Ending
+    step: int
+    signal: signal.Signals | None
+    evaluation: Evaluation | None
+    floor_nats_per_byte: float | None
+
+
+def run_training(
+    config: RunConfig,
+    run_dir: Path,
+    *,
+    resume: Literal["auto", "never"] = "auto",
+    progress: Callable[..., None] | None = None,
+) -> Outcome:
+    """Train what `config` describes in `run_dir`, from the newest checkpoint there or from nothing.
+
+    Args:
+        resume: "never" refuses a directory that already holds a run.
+        progress: called as (description, done, total, unit) while data is prepared.
+
+    Raises:
+        UserError: for anything in config, data or directory that cannot be gone on with; nothing there is changed.
+    """
+    choose_precision(config.train.precision, choose_device(config.train.device))
+    with locked(run_dir) as run:
+        if run.holds_a_run():
+            if resume == "never":
+                raise UserError(f"{run_dir}: already holds a run: give another --run_dir, or --resume auto to go on")
+            config = keep_schedule(config, run)
+            refuse_another_config(run, config)
+        data = prepare(config.data, config.tokenizer, progress=progress)
+        config = with_vocabulary(config, data)
+        open_run(run, config, data)
+        stop = StopRequest()
+        for stage_end in stage_ends(config):
+            outcome = run_stage(config, run, data, stop, stage_end)
+            if outcome.ending != "complete":
+                break
+        return outcome
+
+
+def keep_schedule(config: RunConfig, run: RunDirectory) -> RunConfig:
+    """`config` with what it derives for the schedule as the run derived it at its beginning.
+
+    A run that goes on for longer keeps its schedule, instead of stretching it and sending the rate up again.
+    """
+    stored = run.config().optim
+    kept = {name: getattr(stored, name) for name in config.derived_schedule_fields}
+    return config.replace(optim=config.optim.replace(**kept))
+
+
+def open_run(run: RunDirectory, config: RunConfig, data: PreparedData) -> None:
+    """Keep config, provenance and tokenizer in the run directory, or see that the run there has the same data."""
+    if run.holds_a_run():
+        refuse_other_data(run, data)
+        run.write_config(config)
+        return
+    data.tokenizer.save(run.tokenizer)
+    device = choose_device(config.train.device)
+    run.write_provenance({"run_id": secrets.token_hex(4), **describe_run(device, data)})
+    run.write_config(config)  # last: from now on the directory holds a run
+
+
+def refuse_other_data(run: RunDirectory, data: PreparedData) -> None:
+    """See that text and tokenizer are those the run began with.
+
+    Raises:
+        UserError: if they are not.
+    """
+    before, now = run.provenance().get("data", {}), describe_data(data)
+    for key, name in (("tokenizer", "tokenizer"), ("text_sha256", "text")):
+        if key in before and before[key] != now[key]:
+            raise UserError(
+                f"{run.path}: the {name} is not the one this run began with: "
+                f"bring that one back, or give another --run_dir"
+            )
+
+
+def stage_ends(config: RunConfig) -> list[int]:
+    """The step at which each stage ends."""
+    return list(accumulate(config.train.stages)) or [config.train.max_steps]
+
+
+def run_stage(config: RunConfig, run: RunDirectory, data: PreparedData, stop: StopRequest, stage_end: int) -> Outcome:
+    """Train up to `stage_end`, from the checkpoint of the stage before."""
+    training = assemble(config, run, data, stop, stage_end)
+    try:
+        announce(training)
+        catch_up(training)
+        ending = train(training)
+        conclude(training, ending)
+    finally:
+        training.close()
+    return Outcome(ending, training.state.step, stop.signal, training.last_evaluation, data.entropy_nats_per_byte)
+
+
+def announce(training: Training) -> None:
+    """The lines a run begins with."""
+    config, data = training.config, training.data
+    parameters = sum(parameter.numel() for parameter in training.model.parameters())
+    precision = training.precision.name
+    if training.device.type == "cpu" and config.train.precision == "auto":
+        precision += ": this device has no fast bfloat16"
+    training.note(f"Device: {describe_device(training.device)} | {precision}")
+    for section, settings in config:
+        training.note(f"{section}: " + ", ".join(f"{name}={value}" for name, value in settings))
+    training.note(f"Model params: {parameters:,}")
+    validation_tokens = data.validation.tokens if data.validation else 0
+    training.note(
+        f"Data: {data.directory} | {data.train.tokens:,} training tokens, {validation_tokens:,} for validation "
+        f"| vocabulary {data.tokenizer.vocab_size:,}"
+    )
+    batch = config.train.batch_size * config.train.grad_accum
+    training.note(
+        f"Batch: {config.train.batch_size} x {config.train.grad_accum} windows of {config.data.seq_len} tokens "
+        f"= {batch * config.data.seq_len:,} tokens a step"
+    )
+    training.note(f"Run: {training.run.path}")
+    if training.saved_step >= 0:
+        training.note(f"RESUME: starting from global_step={training.state.step}")
+
+
+def catch_up(training: Training) -> None:
+    """Measure what a budget needs, and validate a resumed step whose validation was cut off."""
+    step, settings = training.state.step, training.config.train
+    if step and settings.eval_every and step % settings.eval_every == 0:
+        records = read_records(training.run.metrics_file)
+        if not any(record["step"] == step and "val_loss" in record for record in records):
+            training.evaluate()
+    if training.budget.limited and settings.eval_every and training.evaluated_step != step:
+        training.evaluate()
+
+
+def conclude(training: Training, ending: Ending) -> None:
+    """The lines a run ends with."""
+    step, run = training.state.step, training.run.path
+    after = f"step {step}/{training.max_steps}, {training.state.tokens:,} tokens, {training.seconds():.1f} s"
+    if ending == "stopped":
+        name = training.stop.signal.name if training.stop.signal is not None else "signal"
+        training.note(f"STOPPED by {name} at {after}; the same command goes on from here")
+    elif ending == "budget":
+        training.note(f"TRAINING ENDED by train.max_seconds at {after} | {run}")
+    else:
+        training.note(f"TRAINING COMPLETE at {after} | {run}")

@@ -1,0 +1,100 @@
+"""What ends a run before its last step: a budget of seconds, or a signal."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+# How much longer than last time a step, an evaluation or a save may take on a machine with other work to do.
+SLACK = 1.5
+# Disk and checksum rate assumed before the first save was timed, in bytes per second.
+ASSUMED_SAVE_RATE = 150e6
+
+
+class Budget:
+    """Seconds a run may take since its process began, with room kept for a last evaluation and a last save.
+
+    Args:
+        seconds: the whole budget; None is endless.
+        started: when the process began, in seconds since the epoch.
+        checkpoint_bytes: size of a checkpoint, to foresee the first save.
+    """
+
+    def __init__(self, seconds: float | None, started: float, checkpoint_bytes: int) -> None:
+        self._deadline = started + seconds if seconds is not None else None
+        self.evaluation_seconds = 0.0
+        self.save_seconds = checkpoint_bytes / ASSUMED_SAVE_RATE
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a budget at all."""
+        return self._deadline is not None
+
+    def spent(self, step_seconds: float) -> bool:
+        """Whether another step of `step_seconds` would leave too little for the last evaluation and save."""
+        if self._deadline is None:
+            return False
+        needed = SLACK * (step_seconds + self.evaluation_seconds + self.save_seconds)
+        return time.time() + needed > self._deadline
+
+
+class StopRequest:
+    """Set by SIGINT or SIGTERM; the run ends after the step in progress. A second signal ends the process at once."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle the signals until the block ends."""
+        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.signal = signal.Signals(number)
+
+
+class Meter:
+    """Tokens per second of training alone: what watching takes is left out."""
+
+    def __init__(self) -> None:
+        self._tokens = 0
+        self._seconds = 0.0
+        self._steps = 0
+        self._resumed = time.perf_counter()
+
+    def resume(self) -> None:
+        """Training goes on."""
+        self._resumed = time.perf_counter()
+
+    def pause(self) -> None:
+        """Training waits; call with the device synchronized."""
+        now = time.perf_counter()
+        self._seconds += now - self._resumed
+        self._resumed = now
+
+    def count(self, tokens: int) -> None:
+        """Another step was taken on so many tokens."""
+        self._tokens += tokens
+        self._steps += 1
+
+    def step_seconds(self) -> float:
+        """Seconds per step since the last `rate()`, the unfinished stretch included."""
+        running = self._seconds + time.perf_counter() - self._resumed
+        return running / self._steps if self._steps else 0.0
+
+    def rate(self) -> float:
+        """Tokens per second since this was last asked; call after `pause`."""
+        rate = self._tokens / self._seconds if self._seconds else 0.0
+        self._tokens, self._seconds, self._steps = 0, 0.0, 0
+        return rate

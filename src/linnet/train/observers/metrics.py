@@ -1,0 +1,90 @@
+"""metrics.jsonl and samples.jsonl: one JSON object a line, never a step twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, TextIO
+
+from linnet.durable import write_durably
+from linnet.train.events import Evaluated, Event, Logged, Sampled
+
+
+def record_for(event: Logged | Evaluated) -> dict[str, Any]:
+    """The numbers of `event` under their names in metrics.jsonl."""
+    if isinstance(event, Logged):
+        return {
+            "step": event.step,
+            "tokens": event.tokens,
+            "seconds": round(event.seconds, 3),
+            "loss": event.loss,
+            "lr": event.learning_rate,
+            "grad_norm": event.grad_norm,
+            "tokens_per_second": round(event.tokens_per_second, 1),
+        }
+    evaluation = event.evaluation
+    return {
+        "step": event.step,
+        "tokens": event.tokens,
+        "seconds": round(event.seconds, 3),
+        "val_loss": evaluation.loss,
+        "val_perplexity": evaluation.perplexity,
+        "val_bits_per_byte": evaluation.bits_per_byte,
+        "val_nats_per_byte": evaluation.nats_per_byte,
+        "val_tokens": evaluation.tokens,
+    }
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The objects of a .jsonl file; a last line cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        records.append(record)
+    return records
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drop the records of steps after `step`, which a resumed run writes again; the file is replaced whole."""
+    if path.exists():
+        kept = [record for record in read_records(path) if record["step"] <= step]
+        write_durably(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+
+
+class JsonLines:
+    """Writes both files of a run directory."""
+
+    def __init__(self, directory: Path, first_step: int) -> None:
+        self._metrics = self._open(directory / "metrics.jsonl", first_step)
+        self._samples = self._open(directory / "samples.jsonl", first_step)
+
+    @staticmethod
+    def _open(path: Path, first_step: int) -> TextIO:
+        forget_after(path, first_step)
+        return path.open("a", encoding="utf-8")
+
+    def observe(self, event: Event) -> None:
+        if isinstance(event, Logged | Evaluated):
+            self._write(self._metrics, record_for(event))
+        elif isinstance(event, Sampled):
+            self._write(self._samples, {"step": event.step, "prompt": event.prompt, "text": event.text})
+
+    @staticmethod
+    def _write(file: TextIO, record: dict[str, Any]) -> None:
+        # JSON has no NaN or infinity: a loss that is not a number is written as null.
+        finite = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in record.items()
+        }
+        file.write(json.dumps(finite, ensure_ascii=False) + "\n")
+        file.flush()
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._samples.close()

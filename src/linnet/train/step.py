@@ -1,0 +1,62 @@
+"""One optimizer step, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from linnet.data import Batch
+from linnet.model import summed_cross_entropy
+from linnet.optim import clip_gradients
+from linnet.runtime import Precision
+from linnet.train.state import TrainState
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did; the tensors lie on the device until somebody reads them."""
+
+    loss: Tensor
+    grad_norm: Tensor
+    learning_rate: float
+
+
+def train_step(
+    forward: Callable[[Tensor], Tensor],
+    optimizer: Optimizer,
+    micro_batches: Sequence[Batch],
+    state: TrainState,
+    precision: Precision,
+    *,
+    learning_rate: float,
+    max_grad_norm: float,
+) -> StepResult:
+    """Learn from one global batch: the loss is the mean over all its target tokens, however it is cut.
+
+    Args:
+        forward: ids (batch, sequence) to logits (batch, sequence, vocabulary).
+        micro_batches: the global batch in parts, forwarded one after another.
+        learning_rate: of this step.
+        max_grad_norm: bound of the gradient's global norm; 0 leaves it alone.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    target_tokens = sum(batch.target_tokens for batch in micro_batches)
+    loss = torch.zeros_like(state.loss_sum)
+    for batch in micro_batches:
+        with precision.autocast():
+            logits = forward(batch.inputs)
+        share = summed_cross_entropy(logits, batch.targets) / target_tokens
+        precision.backward(share)
+        loss += share.detach()
+    precision.unscale(optimizer)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    grad_norm = clip_gradients(parameters, max_grad_norm or float("inf"))
+    precision.step(optimizer)
+    optimizer.zero_grad(set_to_none=True)
+    state.advance(loss, target_tokens)
+    return StepResult(loss, grad_norm, learning_rate)
