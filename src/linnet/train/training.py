@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from linnet.checkpoint import model_tensors, retain, write_checkpoint
 from linnet.config import RunConfig
 from linnet.data import PreparedData, TrainingBatches, validation_batches
+from linnet.errors import UserError
 from linnet.generate import SamplingSettings, TextGenerator
 from linnet.model import TransformerLM
 from linnet.optim import learning_rate
@@ -181,15 +182,18 @@ class Training:
             return
         settings = self.config.train
         with self._watching():
-            stream = self.writer.stream(
-                settings.sample_prompt,
-                max_new_tokens=settings.sample_tokens,
-                settings=SamplingSettings(temperature=settings.sample_temperature),
-                seed=settings.seed + self.state.step,
-            )
-            completion = stream.completion()
             self.sampled_step = self.state.step
-            self.tell(Sampled(self.state.step, settings.sample_prompt, completion.text))
+            try:
+                completion = self.writer.complete(
+                    settings.sample_prompt,
+                    max_new_tokens=settings.sample_tokens,
+                    settings=SamplingSettings(temperature=settings.sample_temperature),
+                    seed=settings.seed + self.state.step,
+                )
+            except UserError as error:  # a model that has diverged cannot write, but may still train
+                self.note(f"WARNING: no sample at step {self.state.step}: {error}")
+            else:
+                self.tell(Sampled(self.state.step, settings.sample_prompt, completion.text))
 
     def finish(self, ending: Ending) -> None:
         """Log, save, validate and sample what the last step left undone; after a signal only log and save."""

@@ -1,0 +1,100 @@
+"""Fixtures for every test: a run small enough to train in a moment, and linnet's command line in this process."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from linnet.cli.main import main
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+TINY: dict[str, Any] = {
+    "model": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 64,
+        "rope_theta": 10000.0,
+        "initializer_range": 0.02,
+    },
+    "tokenizer": {"vocab_size": 300},
+    "data": {"source": "builtin:stories", "max_bytes": 60_000, "seq_len": 32, "val_fraction": 0.1},
+    "optim": {"max_lr": 1e-2, "min_lr": 1e-3, "warmup_steps": 2, "total_steps": 10},
+    "train": {
+        "max_steps": 6,
+        "batch_size": 2,
+        "grad_accum": 2,
+        "log_every": 1,
+        "eval_every": 3,
+        "eval_windows": 4,
+        "save_every": 3,
+        "sample_every": 3,
+        "sample_tokens": 5,
+        "tensorboard": False,
+    },
+}
+
+
+@pytest.fixture(scope="session")
+def prepared_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests of one process share prepared data."""
+    return tmp_path_factory.mktemp("prepared")
+
+
+@pytest.fixture
+def tiny(prepared_directory: Path) -> Callable[..., dict[str, Any]]:
+    """Settings of a tiny run; `tiny(train={"max_steps": 3})` changes some of them."""
+
+    def make(**sections: dict[str, Any]) -> dict[str, Any]:
+        settings = copy.deepcopy(TINY)
+        settings["data"]["directory"] = str(prepared_directory)
+        for section, changes in sections.items():
+            settings[section] = {**settings[section], **changes}
+        return settings
+
+    return make
+
+
+@pytest.fixture
+def shakespeare() -> Path:
+    """Tiny Shakespeare, where it lies ready."""
+    path = SHARED / "shakespeare.txt"
+    if not path.exists():
+        pytest.skip("tiny Shakespeare is not here")
+    return path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def linnet(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """`linnet("train", "x.yaml")` as from a shell, in this process."""
+
+    def run(*words: object) -> Result:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main([str(word) for word in words])
+        captured = capfd.readouterr()
+        code = exit_.value.code
+        return Result(code if isinstance(code, int) else 0 if code is None else 1, captured.out, captured.err)
+
+    return run
