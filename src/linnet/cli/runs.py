@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -93,9 +94,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
             _number(row.get("tokens_per_second"), ",.0f"),
             row["changed"],
         )
-    console = Console()
-    # A pipe has no width: nothing is cut there.
-    console.print(table, width=None if console.is_terminal else 200)
+    # A pipe has no width, and no reason to cut names off.
+    Console(width=None if sys.stdout.isatty() else 10_000, soft_wrap=True).print(table)
 
 
 def _number(value: float | None, form: str) -> str:

@@ -36,14 +36,18 @@ CHECKPOINT_BYTES_PER_PARAMETER = 12
 
 
 def with_vocabulary(config: RunConfig, data: PreparedData) -> RunConfig:
-    """`config` with `model.vocab_size` settled.
+    """`config` with `model.vocab_size` settled: a given tokenizer's size, or the size asked of a trained one.
+
+    A text too small to train as many tokens as asked leaves some of the model's ids unused, and the model as its
+    config alone describes it.
 
     Raises:
         UserError: if the tokenizer has ids that the model lacks.
     """
     ids = data.tokenizer.vocab_size
     if not config.model_vocabulary_given:
-        return config.replace(model=config.model.replace(vocab_size=ids))
+        asked = 0 if config.tokenizer.source is not None else config.tokenizer.vocab_size
+        return config.replace(model=config.model.replace(vocab_size=max(ids, asked)))
     if ids > config.model.vocab_size:
         raise UserError(
             f"model.vocab_size {config.model.vocab_size} is smaller than the tokenizer's {ids}: "

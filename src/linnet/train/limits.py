@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# How much longer than last time a step, an evaluation or a save may take on a machine with other work to do.
-SLACK = 1.5
-# Disk and checksum rate assumed before the first save was timed, in bytes per second.
+# How much longer than ever before a step, an evaluation or a save may take on a machine with other work to do,
+# and what is kept back beside that: a share of the budget, and seconds.
+SLACK = 2.0
+RESERVED_SHARE = 0.01
+RESERVED_SECONDS = 1.0
+# What a save is taken to need before the first was timed: seconds for a disk to settle, and bytes per second.
+ASSUMED_SYNC_SECONDS = 1.0
 ASSUMED_SAVE_RATE = 150e6
 
 
@@ -24,20 +28,30 @@ class Budget:
     """
 
     def __init__(self, seconds: float | None, started: float, checkpoint_bytes: int) -> None:
-        self._deadline = started + seconds if seconds is not None else None
-        self.evaluation_seconds = 0.0
-        self.save_seconds = checkpoint_bytes / ASSUMED_SAVE_RATE
+        self._deadline = None
+        if seconds is not None:
+            self._deadline = started + seconds - max(RESERVED_SECONDS, RESERVED_SHARE * seconds)
+        self._evaluation_seconds = 0.0
+        self._save_seconds = ASSUMED_SYNC_SECONDS + checkpoint_bytes / ASSUMED_SAVE_RATE
 
     @property
     def limited(self) -> bool:
         """Whether there is a budget at all."""
         return self._deadline is not None
 
+    def evaluation_took(self, seconds: float) -> None:
+        """Foresee the last evaluation by the longest so far."""
+        self._evaluation_seconds = max(self._evaluation_seconds, seconds)
+
+    def save_took(self, seconds: float) -> None:
+        """Foresee the last save by the longest so far."""
+        self._save_seconds = max(self._save_seconds, seconds)
+
     def spent(self, step_seconds: float) -> bool:
         """Whether another step of `step_seconds` would leave too little for the last evaluation and save."""
         if self._deadline is None:
             return False
-        needed = SLACK * (step_seconds + self.evaluation_seconds + self.save_seconds)
+        needed = SLACK * (step_seconds + self._evaluation_seconds + self._save_seconds)
         return time.time() + needed > self._deadline
 
 

@@ -139,7 +139,7 @@ class Training:
                     "precision": self.precision.state(),
                 },
             )
-            self.budget.save_seconds = time.perf_counter() - began
+            self.budget.save_took(time.perf_counter() - began)
             self.saved_step = self.state.step
             self.tell(Saved(self.state.step, path))
             retain(self.run.checkpoints, self.config.train.keep_last, self.config.train.keep_every)
@@ -164,7 +164,7 @@ class Training:
             self.last_evaluation = evaluate(
                 self.model, batches, self.id_bytes, lambda done: self.tell(Working("validating", done, total))
             )
-            self.budget.evaluation_seconds = time.perf_counter() - began
+            self.budget.evaluation_took(time.perf_counter() - began)
             self.evaluated_step = self.state.step
             self.tell(
                 Evaluated(

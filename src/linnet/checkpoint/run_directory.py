@@ -1,0 +1,245 @@
+"""Checkpoints of a run: one directory each, whole or absent, the newest whole one found again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from linnet.checkpoint.atomic import cannot_write, sync_directory, write_synced
+from linnet.checkpoint.damage import DamagedCheckpoint
+from linnet.checkpoint.manifest import MANIFEST, Manifest, manifest_text, read_bytes, read_manifest, verify_file
+from linnet.checkpoint.names import plain_name, tied_names
+from linnet.checkpoint.optimizer_state import flatten_optimizer, restore_optimizer
+from linnet.checkpoint.tensor_file import read_tensors, write_all, write_tensors
+from linnet.errors import UserError
+
+MODEL, OPTIMIZER, STATE, LATEST = "model.safetensors", "optimizer.safetensors", "state.json", "latest"
+_NAME = re.compile(r"step_(\d{8,})")
+_HIDDEN = re.compile(r"\.(step_\d{8,}|latest)\.(writing|replaced|removed)-\d+")
+_METADATA_KEY = "linnet"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint, read and verified.
+
+    Attributes:
+        step: optimizer steps taken.
+        directory: where it lies.
+        model: tensors by Hugging Face name, on the CPU; a tied one under its first name only.
+        optimizer: ready for `optimizer.load_state_dict`; empty where it was not asked for.
+        state: the rest, as it was given to `write_checkpoint`.
+    """
+
+    step: int
+    directory: Path
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    state: dict[str, Any]
+
+
+def write_checkpoint(
+    root: Path,
+    step: int,
+    model_tensors: Mapping[str, Tensor],
+    optimizer_state: Mapping[str, Any],
+    state: Mapping[str, Any],
+) -> Path:
+    """Write `root/step_{step}`, point `root/latest` at it, and return once it is on the disk.
+
+    Everything is written and synced in a hidden sibling, the manifest last, and then renamed: a reader sees a whole
+    checkpoint or none. A checkpoint of the same step is replaced. What a killed writer left behind is removed, so
+    one process may write to a root at a time.
+
+    Args:
+        root: the run's `checkpoints` directory; made if absent.
+        step: optimizer steps taken.
+        model_tensors: by Hugging Face name, in the model's order; a tied tensor is written under its first name.
+        optimizer_state: `optimizer.state_dict()`.
+        state: whatever else the run needs, as JSON can hold it.
+
+    Raises:
+        UserError: the disk is full or refuses; older checkpoints are untouched.
+    """
+    target = root / f"step_{step:08d}"
+    encoded_state = (json.dumps(state, indent=2, sort_keys=True) + "\n").encode()
+    tied = tied_names(model_tensors)
+    weights = {plain_name(name): tensor for name, tensor in model_tensors.items() if name not in tied}
+    tensors, rest = flatten_optimizer(optimizer_state)
+    encoded_rest = json.dumps(rest, sort_keys=True)
+
+    aside = _hidden(target, "writing")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        sync_directory(root.parent)
+        _put_back(root)
+        for leftover in _leftovers(root):
+            _delete(leftover)
+        aside.mkdir()
+        files = {
+            MODEL: write_synced(aside / MODEL, lambda sink: write_tensors(sink, weights, "format", "pt")),
+            OPTIMIZER: write_synced(
+                aside / OPTIMIZER, lambda sink: write_tensors(sink, tensors, _METADATA_KEY, encoded_rest)
+            ),
+            STATE: write_synced(aside / STATE, lambda sink: write_all(sink, memoryview(encoded_state))),
+        }
+        manifest = manifest_text(Manifest(step, files)).encode()
+        write_synced(aside / MANIFEST, lambda sink: write_all(sink, memoryview(manifest)))
+        sync_directory(aside)
+        _publish(aside, target)
+    except OSError as error:
+        raise cannot_write("older checkpoints are", target, error) from error
+    finally:
+        _delete(aside)
+    return target
+
+
+def read_checkpoint(directory: Path, *, with_optimizer: bool = True) -> Checkpoint:
+    """Read the checkpoint in `directory`, every file verified before any is used.
+
+    Args:
+        directory: a checkpoint, or a link to one.
+        with_optimizer: also verify and read the optimizer's state; generation and export need none.
+
+    Raises:
+        DamagedCheckpoint: a file is missing, cut short or altered.
+        UserError: there is no such directory, or a newer linnet wrote it.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no checkpoint lies there")
+    manifest = read_manifest(directory)
+    wanted = [MODEL, OPTIMIZER, STATE] if with_optimizer else [MODEL, STATE]
+    for name in wanted:
+        verify_file(directory / name, manifest.files[name])
+    named = _NAME.fullmatch(directory.name)
+    if named and int(named[1]) != manifest.step:
+        raise DamagedCheckpoint(f"{directory / MANIFEST}: is of step {manifest.step}, not of the directory's")
+
+    model, _ = read_tensors(directory / MODEL)
+    optimizer: dict[str, Any] = {}
+    if with_optimizer:
+        tensors, metadata = read_tensors(directory / OPTIMIZER)
+        optimizer = restore_optimizer(tensors, json.loads(metadata[_METADATA_KEY]))
+    state = json.loads(read_bytes(directory / STATE))
+    return Checkpoint(manifest.step, directory, model, optimizer, state)
+
+
+def newest_checkpoint(
+    root: Path, on_damaged: Callable[[DamagedCheckpoint], None], *, with_optimizer: bool = True
+) -> Checkpoint | None:
+    """Read the newest whole checkpoint under `root`, or None where there is none.
+
+    Args:
+        root: the run's `checkpoints` directory; it need not exist.
+        on_damaged: told of each newer one that is damaged; it is passed over and left in place.
+        with_optimizer: as in `read_checkpoint`.
+
+    Raises:
+        UserError: the newest was written by a newer linnet.
+    """
+    if root.is_dir():
+        _put_back(root)
+    for _, directory in reversed(list_checkpoints(root)):
+        try:
+            return read_checkpoint(directory, with_optimizer=with_optimizer)
+        except DamagedCheckpoint as damage:
+            on_damaged(damage)
+    return None
+
+
+def list_checkpoints(root: Path) -> list[tuple[int, Path]]:
+    """Step and directory of each checkpoint under `root`, the oldest first; none is opened."""
+    if not root.is_dir():
+        return []
+    named = ((_NAME.fullmatch(path.name), path) for path in root.iterdir())
+    return sorted((int(match[1]), path) for match, path in named if match and path.is_dir() and not path.is_symlink())
+
+
+def retain(root: Path, keep_last: int, keep_every: int) -> list[Path]:
+    """Remove old checkpoints under `root`; returns the directories removed, the oldest first.
+
+    Kept are the newest `keep_last` and every step that is a multiple of `keep_every` (0: none). Only checkpoints with a
+    manifest and files of the right sizes count as kept; the newest of those, and anything newer, is never removed.
+
+    Args:
+        root: the run's `checkpoints` directory.
+        keep_last: how many of the newest to keep; less than 1 counts as 1.
+        keep_every: step interval of those kept for good.
+
+    Raises:
+        UserError: the operating system refuses to remove one.
+    """
+    checkpoints = list_checkpoints(root)
+    whole = [step for step, directory in checkpoints if _sizes_match(directory)]
+    if not whole:
+        return []
+    kept = set(whole[-max(1, keep_last) :])
+    removed = []
+    for step, directory in checkpoints:
+        if step in kept or step > whole[-1] or (keep_every > 0 and step % keep_every == 0):
+            continue
+        # Renamed first: a checkpoint half deleted must not stand under its name.
+        hidden = _hidden(directory, "removed")
+        try:
+            directory.rename(hidden)
+            sync_directory(root)
+            shutil.rmtree(hidden)
+        except OSError as error:
+            raise UserError(f"{directory}: cannot be removed ({error.strerror or error})") from error
+        removed.append(directory)
+    return removed
+
+
+def _publish(aside: Path, target: Path) -> None:
+    root = target.parent
+    replaced = _hidden(target, "replaced")
+    if target.exists():
+        target.rename(replaced)
+    aside.rename(target)
+    sync_directory(root)
+    _delete(replaced)
+    link = _hidden(root / LATEST, "writing")
+    link.symlink_to(target.name)
+    link.replace(root / LATEST)
+    sync_directory(root)
+
+
+def _put_back(root: Path) -> None:
+    """Undo a replacement that was cut off after the old checkpoint was set aside and before the new took its place."""
+    for path in _leftovers(root):
+        match = _HIDDEN.fullmatch(path.name)
+        if match and match[2] == "replaced" and not (root / match[1]).exists():
+            path.rename(root / match[1])
+            sync_directory(root)
+
+
+def _leftovers(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if _HIDDEN.fullmatch(path.name))
+
+
+def _hidden(path: Path, why: str) -> Path:
+    return path.with_name(f".{path.name}.{why}-{os.getpid()}")
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif path.exists() or path.is_symlink():
+        path.unlink()
+
+
+def _sizes_match(directory: Path) -> bool:
+    try:
+        files = read_manifest(directory).files
+    except DamagedCheckpoint:
+        return False
+    paths = {directory / name: record.bytes for name, record in files.items()}
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths.items())

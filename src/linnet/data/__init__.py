@@ -1,0 +1,64 @@
+"""Text to training batches: sources, token shards, sample order, batches.
+
+Names load on first use, so that the built-in corpora and the encoding workers never wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from linnet.data.batches import Batch, TrainingBatches, get_batch, validation_batches
+    from linnet.data.order import SampleOrder
+    from linnet.data.preparation import find_prepared, prepare, train_tokenizer
+    from linnet.data.prepared import PreparedData, load_prepared
+    from linnet.data.sources import Source, open_source
+    from linnet.data.stream import TokenStream
+    from linnet.data.texts import document_texts
+
+__all__ = [
+    "Batch",
+    "PreparedData",
+    "SampleOrder",
+    "Source",
+    "TokenStream",
+    "TrainingBatches",
+    "document_texts",
+    "find_prepared",
+    "get_batch",
+    "load_prepared",
+    "open_source",
+    "prepare",
+    "train_tokenizer",
+    "validation_batches",
+]
+
+_HOME = {
+    "Batch": "linnet.data.batches",
+    "PreparedData": "linnet.data.prepared",
+    "SampleOrder": "linnet.data.order",
+    "Source": "linnet.data.sources",
+    "TokenStream": "linnet.data.stream",
+    "TrainingBatches": "linnet.data.batches",
+    "document_texts": "linnet.data.texts",
+    "find_prepared": "linnet.data.preparation",
+    "get_batch": "linnet.data.batches",
+    "load_prepared": "linnet.data.prepared",
+    "open_source": "linnet.data.sources",
+    "prepare": "linnet.data.preparation",
+    "train_tokenizer": "linnet.data.preparation",
+    "validation_batches": "linnet.data.batches",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'linnet.data' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

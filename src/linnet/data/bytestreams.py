@@ -1,0 +1,82 @@
+"""Bytes of a file, plain, gzip or Zstandard, in pieces of bounded size."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import zstandard
+
+from linnet.errors import UserError
+
+CHUNK_BYTES = 1 << 20
+# One KiB of Zstandard can hold 256 blocks of 128 KiB: feeding so little at a time bounds what comes out.
+_ZSTD_FEED_BYTES = 1 << 10
+_ZSTD_WINDOW_BYTES = 1 << 31
+
+
+def read_bytes(path: Path) -> Iterator[bytes]:
+    """The uncompressed bytes of `path` in pieces of about one MiB; `.gz` and `.zst` are taken by their endings.
+
+    Raises:
+        UserError: if the file cannot be read or its compressed data is damaged or cut short.
+    """
+    reader = _READERS.get(path.suffix.lower(), _plain)
+    try:
+        with path.open("rb") as file:
+            yield from reader(file, path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a directory, not a file") from error
+    except PermissionError as error:
+        raise UserError(f"{path}: may not be read: grant read permission") from error
+
+
+def _plain(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    while chunk := file.read(CHUNK_BYTES):
+        yield chunk
+
+
+def _gzip(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    with gzip.GzipFile(fileobj=file) as stream:
+        while True:
+            try:
+                chunk = stream.read(CHUNK_BYTES)
+            except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+                raise UserError(f"{path}: is not whole gzip data ({error}): fetch or compress it again") from error
+            if not chunk:
+                return
+            yield chunk
+
+
+def _zstd(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES)
+    frame = None
+    ready: list[bytes] = []
+    size = 0
+    for chunk in _plain(file, path):
+        for start in range(0, len(chunk), _ZSTD_FEED_BYTES):
+            fed = chunk[start : start + _ZSTD_FEED_BYTES]
+            while fed:
+                frame = frame or decompressor.decompressobj()
+                try:
+                    out = frame.decompress(fed)
+                except zstandard.ZstdError as error:
+                    raise UserError(f"{path}: is not whole zst data ({error}): fetch or compress it again") from error
+                ready.append(out)
+                size += len(out)
+                fed, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+            if size >= CHUNK_BYTES:
+                yield b"".join(ready)
+                ready, size = [], 0
+    if frame is not None:
+        raise UserError(f"{path}: is not whole zst data (it ends inside a frame): fetch or compress it again")
+    yield b"".join(ready)
+
+
+_READERS: dict[str, Callable[[IO[bytes], Path], Iterator[bytes]]] = {".gz": _gzip, ".zst": _zstd}
+COMPRESSED = frozenset(_READERS)

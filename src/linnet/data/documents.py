@@ -1,0 +1,159 @@
+"""Files cut into documents: text, JSON lines, Parquet. A document may be larger than memory, so it comes in pieces."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from linnet.data.bytestreams import COMPRESSED, read_bytes
+from linnet.errors import UserError
+
+_PARQUET_ROWS = 256
+
+
+class Piece(NamedTuple):
+    """Text of one document; `ends` says that the document is over after it. Text may be empty."""
+
+    text: str
+    ends: bool
+
+
+def read_documents(path: Path, text_field: str, end_of_text: str) -> Iterator[Piece]:
+    """The documents of one file, its kind taken from its ending; any ending not known is text.
+
+    Raises:
+        UserError: if the file is missing or damaged, not UTF-8, or lacks `text_field`.
+    """
+    kind = kind_of(path)
+    if kind == ".jsonl":
+        return _json_lines(path, text_field)
+    if kind == ".parquet":
+        return _parquet(path, text_field)
+    return cut_documents(read_text(path), end_of_text)
+
+
+def kind_of(path: Path) -> str:
+    """The ending that tells what a file holds, with `.gz` and `.zst` taken off."""
+    return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSED else path.suffix.lower()
+
+
+def read_text(path: Path) -> Iterator[str]:
+    """The characters of a UTF-8 file exactly as they are, in pieces.
+
+    Raises:
+        UserError: if the file is not UTF-8, with the offset of the first byte that is not.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0
+    for chunk in read_bytes(path):
+        held = len(decoder.getstate()[0])
+        try:
+            yield decoder.decode(chunk)
+        except UnicodeDecodeError as error:
+            raise _not_utf8(path, offset - held + error.start) from error
+        offset += len(chunk)
+    held = len(decoder.getstate()[0])
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, offset - held + error.start) from error
+
+
+def cut_documents(chunks: Iterable[str], end_of_text: str) -> Iterator[Piece]:
+    """Text cut at every `end_of_text`, which itself is dropped; without one, a single document."""
+    held = ""
+    for chunk in chunks:
+        *whole, held = (held + chunk).split(end_of_text)
+        for text in whole:
+            yield Piece(text, ends=True)
+        settled = len(held) - (len(end_of_text) - 1)  # the rest may be the beginning of `end_of_text`
+        if settled > 0:
+            yield Piece(held[:settled], ends=False)
+            held = held[settled:]
+    yield Piece(held, ends=True)
+
+
+def _not_utf8(path: Path, offset: int) -> UserError:
+    return UserError(f"{path}: is not UTF-8 text (byte {offset}): convert it, or leave it out with a glob")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    held: list[bytes] = []
+    for chunk in read_bytes(path):
+        *whole, rest = chunk.split(b"\n")
+        for line in whole:
+            number += 1
+            yield number, b"".join([*held, line])
+            held = []
+        held.append(rest)
+    yield number + 1, b"".join(held)
+
+
+def _json_lines(path: Path, text_field: str) -> Iterator[Piece]:
+    for number, line in _lines(path):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}:{number}: is not UTF-8 (byte {error.start} of the line): convert it") from error
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+            raise UserError(f"{path}:{number}: is not JSON ({reason}): give one JSON object a line") from error
+        if not isinstance(record, dict):
+            raise UserError(f"{path}:{number}: is not a JSON object: give one object a line, with the text in a field")
+        yield Piece(text_of(record, text_field, f"{path}:{number}"), ends=True)
+
+
+def text_of(record: dict[str, Any], text_field: str, place: str) -> str:
+    """The text in a record.
+
+    Raises:
+        UserError: if the field is missing or does not hold text, naming `place`.
+    """
+    if text_field not in record:
+        raise missing_field(place, text_field, record)
+    text = record[text_field]
+    if not isinstance(text, str):
+        raise UserError(f"{place}: field '{text_field}' holds {type(text).__name__}, not text: set data.text_field")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{place}: field '{text_field}' holds half a surrogate pair: mend the record") from error
+    return text
+
+
+def missing_field(place: str, text_field: str, fields: Iterable[str]) -> UserError:
+    """The error for a text field that is not there, naming those that are."""
+    there = ", ".join(sorted(fields)) or "none"
+    return UserError(f"{place}: has no field '{text_field}' (there are: {there}): set data.text_field")
+
+
+def _parquet(path: Path, text_field: str) -> Iterator[Piece]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise UserError(f"{path}: reading Parquet needs pyarrow: pip install 'linnet[parquet]'") from error
+    row = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            columns = file.schema_arrow.names
+            if text_field not in columns:
+                raise missing_field(str(path), text_field, columns)
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=[text_field]):
+                for record in batch.to_pylist():
+                    row += 1
+                    yield Piece(text_of(record, text_field, f"{path} row {row}"), ends=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file") from error
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: is not whole Parquet data ({reason}): fetch or write it again") from error

@@ -1,0 +1,85 @@
+"""Reading and writing a tokenizer's files, with errors that name the file."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from linnet.errors import UserError
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of a file, its line endings kept.
+
+    Raises:
+        UserError: a file that is missing, unreadable or not UTF-8.
+    """
+    try:
+        return path.read_bytes().decode()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; check the path.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}; check the path.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8: byte {error.start} cannot be decoded; fetch or write it again."
+        ) from None
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: besides `read_text`'s reasons, malformed JSON, another kind of value, or a key given twice.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in found if keys.count(key) > 1)
+            raise UserError(f"{path} gives the key {twice!r} twice; keep one of them.")
+        return found
+
+    try:
+        value = json.loads(read_text(path), object_pairs_hook=once)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path} is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
+            "fetch or write the file again."
+        ) from None
+    except RecursionError:
+        raise UserError(
+            f"{path} is not usable: its JSON is nested too deeply; fetch or write the file again."
+        ) from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds a JSON {type(value).__name__}; it should hold one object.")
+    return value
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 aside and renames it, so that the file is never half written.
+
+    Raises:
+        UserError: a folder that cannot be made or written.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with aside.open("wb") as file:
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror or error}; check the folder.") from None
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Writes a JSON object as `write_text` does."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")

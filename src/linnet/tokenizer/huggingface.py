@@ -1,0 +1,228 @@
+"""Hugging Face's `tokenizer.json`, where it describes byte-level BPE with a pre-tokenizer that linnet has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linnet.errors import UserError
+from linnet.tokenizer.files import read_json_object, write_json
+from linnet.tokenizer.vocab_files import Merges, check_merges, merge_line, parse_merge, parse_vocab, printable_vocab
+
+_BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_DIGITS = {"type": "Digits", "individual_digits": True}
+_PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
+    "gpt2": _BYTE_LEVEL,
+    "smollm": {"type": "Sequence", "pretokenizers": [_DIGITS, _BYTE_LEVEL]},
+}
+# No text contains these bytes once it is UTF-8.
+_NEVER_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
+
+
+@dataclass(frozen=True)
+class TokenizerFile:
+    """What a `tokenizer.json` says, in linnet's terms."""
+
+    vocab: dict[int, bytes]
+    merges: Merges
+    special_tokens: list[str]
+    pattern: str
+
+
+def read_tokenizer_json(path: Path) -> TokenizerFile:
+    """Reads the file, and refuses by name whatever in it would change ids in a way that linnet does not follow.
+
+    Raises:
+        UserError: a file that is missing, malformed, or describes another kind of tokenizer.
+    """
+    content = read_json_object(path)
+    for key in ("truncation", "padding"):
+        if content.get(key) is not None:
+            raise UserError(f"{path} sets {key!r}, which changes ids; set it to null, linnet does that elsewhere.")
+    _check_normalizer(content.get("normalizer"), path)
+    _check_post_processor(content.get("post_processor"), path)
+    pattern = _pattern(content.get("pre_tokenizer"), path)
+    model = _object(content.get("model"), "model", path)
+    _check_model(model, path)
+    added = _added_tokens(content.get("added_tokens") or [], path)
+    entries = dict(_object(model.get("vocab"), "model.vocab", path))
+    for text, id in added.items():
+        if entries.setdefault(text, id) != id:
+            raise UserError(
+                f"{path} gives the added token {text!r} the id {id} in added_tokens and {entries[text]!r} "
+                "in model.vocab; make them one."
+            )
+    vocab = parse_vocab(entries, added, f"{path}, model.vocab,")
+    listed = model.get("merges")
+    if not isinstance(listed, list):
+        raise UserError(f"{path} has no list 'model.merges'; linnet reads byte-level BPE only.")
+    merges = [parse_merge(merge, f"{path}, model.merges[{at}],") for at, merge in enumerate(listed)]
+    check_merges(vocab, merges, f"{path}, model.merges")
+    if model.get("unk_token") is not None:
+        _check_all_bytes(vocab, model["unk_token"], path)
+    return TokenizerFile(vocab, merges, list(added), pattern)
+
+
+def write_tokenizer_json(
+    path: Path,
+    vocab: Mapping[int, bytes],
+    merges: Sequence[tuple[bytes, bytes]],
+    special_ids: Mapping[str, int],
+    pattern: str,
+) -> None:
+    """Writes a file that `tokenizers.Tokenizer.from_file` loads and that gives the same ids there."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        # The library takes ids from here alone, so special tokens are listed too.
+        "vocab": printable_vocab(vocab, special_ids, str(path)),
+        "merges": list(map(merge_line, merges)),
+    }
+    content = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": id, "content": t, **flags, "special": True} for t, id in special_ids.items()],
+        "normalizer": None,
+        "pre_tokenizer": _PRE_TOKENIZERS[pattern],
+        "post_processor": None,
+        "decoder": _BYTE_LEVEL,
+        "model": model,
+    }
+    write_json(path, content)
+
+
+def write_tokenizer_config(path: Path, end_of_text: str | None) -> None:
+    """Writes the settings beside `tokenizer.json` by which transformers' AutoTokenizer loads it unchanged."""
+    content: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        # Without this, transformers also hands out token_type_ids, which Llama models refuse.
+        "model_input_names": ["input_ids", "attention_mask"],
+    }
+    if end_of_text is not None:
+        content["eos_token"] = end_of_text
+    write_json(path, content)
+
+
+def _object(value: object, key: str, path: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UserError(f"{path} has no object {key!r}; it is not a tokenizer.json of byte-level BPE.")
+    return value
+
+
+def _check_normalizer(normalizer: object, path: Path) -> None:
+    if normalizer is None:
+        return
+    parts = _parts(normalizer, "normalizers", path)
+    if parts:
+        raise UserError(f"{path} has the normalizer {_names(parts)}, which changes text; linnet reads files with none.")
+
+
+def _check_post_processor(post_processor: object, path: Path) -> None:
+    if post_processor is None:
+        return
+    for part in _parts(post_processor, "processors", path):
+        adds_nothing = part["type"] == "ByteLevel" or (
+            part["type"] == "TemplateProcessing" and [list(item) for item in part.get("single") or []] == [["Sequence"]]
+        )
+        if not adds_nothing:
+            raise UserError(
+                f"{path} has the post-processor {part['type']}, which adds tokens to every text; "
+                "set 'post_processor' to null, and add such tokens to the data where they are wanted."
+            )
+
+
+def _pattern(pre_tokenizer: object, path: Path) -> str:
+    parts = [] if pre_tokenizer is None else _parts(pre_tokenizer, "pretokenizers", path)
+    byte_level = parts[-1] if parts and parts[-1]["type"] == "ByteLevel" else None
+    if byte_level is not None and byte_level.get("add_prefix_space", True):
+        raise UserError(f"{path} has a pre-tokenizer with add_prefix_space, which changes text; linnet has none.")
+    if byte_level is not None and byte_level.get("use_regex", True):
+        if len(parts) == 1:
+            return "gpt2"
+        if len(parts) == 2 and parts[0]["type"] == "Digits" and parts[0].get("individual_digits") is True:
+            return "smollm"
+    raise UserError(
+        f"{path} has the pre-tokenizer {_names(parts) or 'null'}; linnet knows ByteLevel with use_regex, alone (gpt2) "
+        "or after Digits with individual_digits (smollm)."
+    )
+
+
+def _parts(value: object, key: str, path: Path) -> list[dict[str, Any]]:
+    """The members of a possibly nested Sequence, in order; `key` is what a Sequence of this kind calls them."""
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise UserError(f"{path} is malformed: {str(value)[:60]!r} should be an object with a 'type'.")
+    if value["type"] != "Sequence":
+        return [value]
+    members = value.get(key)
+    if not isinstance(members, list):
+        raise UserError(f"{path} is malformed: a Sequence without a list {key!r}.")
+    return [part for member in members for part in _parts(member, key, path)]
+
+
+def _names(parts: Sequence[Mapping[str, Any]]) -> str:
+    return " + ".join(part["type"] for part in parts)
+
+
+def _check_model(model: Mapping[str, Any], path: Path) -> None:
+    kind = model.get("type", "BPE")
+    if kind != "BPE":
+        raise UserError(f"{path} holds a model of type {kind}; linnet reads byte-level BPE only.")
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
+        if model.get(key):
+            raise UserError(f"{path} sets model.{key} to {model[key]!r}, which changes ids; linnet does not have it.")
+
+
+def _check_all_bytes(vocab: Mapping[int, bytes], unk_token: str, path: Path) -> None:
+    known = set(vocab.values())
+    missing = [byte for byte in range(256) if byte not in _NEVER_IN_UTF8 and bytes([byte]) not in known]
+    if missing:
+        raise UserError(
+            f"{path} sets model.unk_token to {unk_token!r} and its vocabulary lacks the byte 0x{missing[0]:02x}; "
+            "linnet has no unknown token, so use a vocabulary with every byte."
+        )
+
+
+def _added_tokens(listed: object, path: Path) -> dict[str, int]:
+    """From text to id of every added token, in the file's order."""
+    if not isinstance(listed, list):
+        raise UserError(f"{path} is malformed: 'added_tokens' should be a list.")
+    added: dict[str, int] = {}
+    normalized = []
+    for entry in listed:
+        text = entry.get("content") if isinstance(entry, dict) else None
+        if not isinstance(text, str) or type(entry.get("id")) is not int:
+            raise UserError(f"{path} is malformed: {str(entry)[:60]!r} in 'added_tokens' has no content or id.")
+        for flag in ("single_word", "lstrip", "rstrip"):
+            if entry.get(flag):
+                raise UserError(f"{path} sets {flag} on the added token {text!r}, which linnet does not have.")
+        if added.setdefault(text, entry["id"]) != entry["id"]:
+            raise UserError(f"{path} gives the added token {text!r} two ids, {added[text]} and {entry['id']}.")
+        if entry.get("normalized", not entry.get("special", False)):
+            normalized.append(text)
+    # The library looks for tokens that are not "normalized" first, in the whole text, and only then for the rest.
+    for late in normalized:
+        for early in added:
+            if early not in normalized and _may_overlap(early, late):
+                raise UserError(
+                    f"{path} sets 'normalized' on the added token {late!r} and not on {early!r}, which can overlap it; "
+                    "give both the same."
+                )
+    return added
+
+
+def _may_overlap(one: str, other: str) -> bool:
+    if one in other or other in one:
+        return True
+    shorter = min(len(one), len(other))
+    return any(one.endswith(other[:length]) or other.endswith(one[:length]) for length in range(1, shorter))

@@ -1,0 +1,119 @@
+"""Cutting text into special tokens and pre-tokens, the pieces that merges never cross."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterable, Iterator, Sequence
+
+import regex
+
+from linnet.errors import UserError
+
+# `smollm` stands for Hugging Face's Sequence[Digits(individual_digits), ByteLevel(use_regex)]: each numeric
+# character is cut out first, and the GPT-2 expression then sees every piece as a text of its own. Written as one
+# expression, a run of whitespace therefore looks ahead for a character that is neither whitespace nor a number.
+PATTERNS: dict[str, str] = {
+    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "smollm": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+",
+}
+
+# No match of any pattern depends on more than this many characters after its end: "'" waits for "ll", a run of
+# whitespace gives its last character back and has seen the one after it.
+LOOKAHEAD = 2
+
+Segment = tuple[list[str], str | None]
+
+
+def check_special_tokens(special_tokens: Sequence[str]) -> None:
+    """Raises UserError unless the special tokens are distinct, longer than one byte and valid Unicode."""
+    if isinstance(special_tokens, str):
+        raise UserError(f"special_tokens is the single string {special_tokens!r}; pass a list of strings.")
+    seen = set()
+    for token in special_tokens:
+        if not isinstance(token, str):
+            raise UserError(f"the special token {token!r} is a {type(token).__name__}; special tokens are strings.")
+        if token in seen:
+            raise UserError(f"the special token {token!r} is given twice; give each once.")
+        seen.add(token)
+        try:
+            data = token.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the special token {token!r} holds a lone surrogate; use valid Unicode.") from None
+        if len(data) < 2:
+            raise UserError(
+                f"the special token {token!r} is {'empty' if not data else 'a single byte'}, which no text can "
+                "tell from ordinary bytes; choose a longer one, such as '<|endoftext|>'."
+            )
+
+
+class PreTokenizer:
+    """Splits text at special tokens, the leftmost and then longest first, and the rest into pre-tokens.
+
+    Args:
+        pattern: "gpt2" or "smollm".
+        special_tokens: strings that are cut out whole; none of their text is ever part of a pre-token.
+
+    Raises:
+        UserError: an unknown pattern or an unusable special token.
+    """
+
+    def __init__(self, pattern: str, special_tokens: Sequence[str] = ()) -> None:
+        if pattern not in PATTERNS:
+            raise UserError(f"there is no pre-tokenizer {pattern!r}; choose one of {', '.join(PATTERNS)}.")
+        check_special_tokens(special_tokens)
+        self._find_all = regex.compile(PATTERNS[pattern]).findall
+        self._special = None
+        if special_tokens:
+            longest_first = sorted(special_tokens, key=len, reverse=True)
+            self._special = re.compile("|".join(map(re.escape, longest_first)))
+        self._beginnings = frozenset(token[:end] for token in special_tokens for end in range(1, len(token)))
+        self._reach = max(map(len, special_tokens), default=1) - 1
+
+    def stream(self, texts: Iterable[str], block: int) -> Iterator[Segment]:
+        """The segments of the text that `texts` make up together, wherever it is cut.
+
+        A segment is a list of pre-tokens and the special token that follows them, or None. Held in memory: about
+        `block` characters and their pre-tokens, or one pre-token where that is longer.
+        """
+        waiting = ""
+        wanted = block
+        for text in texts:
+            for start in range(0, len(text), block):
+                waiting += text[start : start + block]
+                if len(waiting) >= wanted:
+                    waiting = yield from self._settled(waiting)
+                    # A pre-token longer than the block is scanned again only once it has doubled.
+                    wanted = max(block, 2 * len(waiting))
+        yield from self._segments(waiting)
+
+    def _segments(self, text: str) -> Iterator[Segment]:
+        start = 0
+        if self._special is not None:
+            for match in self._special.finditer(text):
+                yield self._find_all(text[start : match.start()]), match.group()
+                start = match.end()
+        yield self._find_all(text[start:]), None
+
+    def _settled(self, text: str) -> Generator[Segment, None, str]:
+        """Yields the segments that no further text can change, and returns the text that is left."""
+        start = 0
+        open_at = self._open_at(text, start)
+        if self._special is not None:
+            while (match := self._special.search(text, start)) and match.start() < open_at:
+                yield self._find_all(text[start : match.start()]), match.group()
+                start = match.end()
+                open_at = self._open_at(text, start)
+        pieces = self._find_all(text[start:])
+        end = len(text)
+        while pieces and end + LOOKAHEAD > open_at:
+            end -= len(pieces.pop())
+        if pieces:
+            yield pieces, None
+        return text[end:]
+
+    def _open_at(self, text: str, start: int) -> int:
+        """Where, from `start` on, the end of `text` may be the beginning of a (longer) special token."""
+        for position in range(max(start, len(text) - self._reach), len(text)):
+            if text[position:] in self._beginnings:
+                return position
+        return len(text)
