@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from linnet.data.prepared import PreparedData, load_prepared
     from linnet.data.sources import Source, open_source
     from linnet.data.stream import TokenStream
-    from linnet.data.texts import document_texts
 
 __all__ = [
     "Batch",
@@ -24,7 +23,6 @@ __all__ = [
     "Source",
     "TokenStream",
     "TrainingBatches",
-    "document_texts",
     "find_prepared",
     "get_batch",
     "load_prepared",
@@ -41,7 +39,6 @@ _HOME = {
     "Source": "linnet.data.sources",
     "TokenStream": "linnet.data.stream",
     "TrainingBatches": "linnet.data.batches",
-    "document_texts": "linnet.data.texts",
     "find_prepared": "linnet.data.preparation",
     "get_batch": "linnet.data.batches",
     "load_prepared": "linnet.data.prepared",

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from linnet.config import DataConfig
 from linnet.data.segments import cut_segments
-from linnet.data.sources import Source, open_source, utf8_prefix, utf8_size
-from linnet.data.splits import SplitPiece, Undivided
+from linnet.data.sources import Source, utf8_prefix, utf8_size
+from linnet.data.splits import SplitPiece
 
 Progress = Callable[..., None]  # (description, done, total or None, unit="B")
 _REPORT_BYTES = 1 << 18
-
-
-def document_texts(data: DataConfig, end_of_text: str, progress: Progress) -> Iterator[str]:
-    """All text of `data.source` in strings that no pre-token spans; a long document comes in several.
-
-    Raises:
-        UserError: if something cannot be read, or nothing holds any text.
-    """
-    source = open_source(data.source, data, end_of_text=end_of_text)
-    counter = ByteCounter("reading text", total_size(source), progress)
-    return bounded_texts(Undivided(source).pieces(), [end_of_text], None, counter)
 
 
 def bounded_texts(
