@@ -19,7 +19,7 @@ from linnet.data.stories.grammar import story_node
 from linnet.data.stories.parse import derivations
 from linnet.errors import UserError
 
-GOLDEN = "5a6f5a0c08026d51d61c9f95ce02334d5ebc069023288e94a9a2c916dec181cc"
+GOLDEN = "4054e013869711d8ed6597c9dab1843a9bdc599e792e7b1c4b772cbc684e0764"
 
 
 @pytest.fixture(scope="module")

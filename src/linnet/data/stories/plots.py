@@ -31,10 +31,10 @@ likes:
 
 Who:
     {hero.name}
-    {hero.He}
+    3* {hero.He}
 who:
     {hero.name}
-    {hero.he}
+    3* {hero.he}
 the_toy:
     the {color.name} {toy.name}
     the {toy.name}
