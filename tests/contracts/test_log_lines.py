@@ -95,6 +95,20 @@ def test_the_runs_own_config_repeats_it(
     assert re.search(r"runs/first-2\s+complete\s+6/6", listed.out)
 
 
+def test_the_same_command_on_a_finished_run_changes_nothing_but_the_log(
+    tiny: Tiny, tmp_path: Path, linnet: Callable[..., Any]
+) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(yaml.safe_dump(tiny(train={"max_steps": 5})))
+    run = tmp_path / "run"
+    assert linnet("train", config, "--run_dir", run).code == 0
+    before = {name: (run / name).read_bytes() for name in ("metrics.jsonl", "samples.jsonl", "config.yaml")}
+    checkpoints = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert linnet("train", config, "--run_dir", run).code == 0
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == checkpoints
+
+
 def test_retention(tiny: Tiny, tmp_path: Path, linnet: Callable[..., Any]) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(tiny(train={"max_steps": 7, "save_every": 1, "keep_last": 2, "keep_every": 3})))

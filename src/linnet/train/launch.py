@@ -158,14 +158,22 @@ def announce(training: Training) -> None:
 
 
 def catch_up(training: Training) -> None:
-    """Measure what a budget needs, and validate a resumed step whose validation was cut off."""
+    """Do what was due at the resumed step and cut off, nothing twice; measure what a budget must foresee."""
     step, settings = training.state.step, training.config.train
-    if step and settings.eval_every and step % settings.eval_every == 0:
-        records = read_records(training.run.metrics_file)
-        if not any(record["step"] == step and "val_loss" in record for record in records):
+    if step and any(
+        record["step"] == step and "val_loss" in record for record in read_records(training.run.metrics_file)
+    ):
+        training.evaluated_step = step
+    if step and any(record["step"] == step for record in read_records(training.run.samples_file)):
+        training.sampled_step = step
+    if step:
+        training.evaluate_if_due()
+        training.sample_if_due()
+    if training.budget.limited and settings.eval_every and training.data.validation is not None:
+        if step:
+            training.measure(training.data.validation)
+        else:
             training.evaluate()
-    if training.budget.limited and settings.eval_every and training.evaluated_step != step:
-        training.evaluate()
 
 
 def conclude(training: Training, ending: Ending) -> None:

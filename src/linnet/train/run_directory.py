@@ -24,6 +24,7 @@ class RunDirectory:
         self.provenance_file = path / "provenance.json"
         self.log_file = path / "train.log"
         self.metrics_file = path / "metrics.jsonl"
+        self.samples_file = path / "samples.jsonl"
         self.tokenizer = path / "tokenizer"
         self.checkpoints = path / "checkpoints"
         self.tensorboard = path / "tensorboard"

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from linnet.checkpoint import model_tensors, retain, write_checkpoint
 from linnet.config import RunConfig
-from linnet.data import PreparedData, TrainingBatches, validation_batches
+from linnet.data import PreparedData, TokenStream, TrainingBatches, validation_batches
 from linnet.errors import UserError
 from linnet.generate import SamplingSettings, TextGenerator
 from linnet.model import TransformerLM
@@ -145,15 +145,22 @@ class Training:
             retain(self.run.checkpoints, self.config.train.keep_last, self.config.train.keep_every)
 
     def evaluate(self) -> None:
-        """Validate on the fixed windows, unless this step is validated already."""
+        """Validate on the fixed windows and tell the result, unless this step is validated already."""
         if self.data.validation is None or self.evaluated_step == self.state.step:
             return
+        evaluation = self.measure(self.data.validation)
+        self.evaluated_step = self.state.step
+        floor = self.data.entropy_nats_per_byte
+        self.tell(Evaluated(self.state.step, self.state.tokens, self.seconds(), evaluation, floor))
+
+    def measure(self, stream: TokenStream) -> Evaluation:
+        """The loss on the fixed windows of `stream`; the budget learns how long that takes."""
         settings = self.config.train
         seq_len = self.config.data.seq_len
-        windows = self.data.validation.window_count(seq_len)
+        windows = stream.window_count(seq_len)
         total = windows if settings.eval_windows is None else min(windows, settings.eval_windows)
         batches = validation_batches(
-            self.data.validation,
+            stream,
             seq_len,
             evaluation_batch_size(self.model.config.vocab_size, seq_len),
             settings.eval_windows,
@@ -165,16 +172,7 @@ class Training:
                 self.model, batches, self.id_bytes, lambda done: self.tell(Working("validating", done, total))
             )
             self.budget.evaluation_took(time.perf_counter() - began)
-            self.evaluated_step = self.state.step
-            self.tell(
-                Evaluated(
-                    self.state.step,
-                    self.state.tokens,
-                    self.seconds(),
-                    self.last_evaluation,
-                    self.data.entropy_nats_per_byte,
-                )
-            )
+        return self.last_evaluation
 
     def sample(self) -> None:
         """Write a text after the fixed prompt, the same for the same step and weights."""
