@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from linnet import __version__
-from linnet.checkpoint.atomic import cannot_write, replacing
 from linnet.checkpoint.damage import DamagedCheckpoint
 from linnet.checkpoint.names import model_tensors, plain_name, tied_names
 from linnet.checkpoint.optimizer_state import flatten_optimizer, restore_optimizer
 from linnet.checkpoint.tensor_file import read_tensor_stream, read_tensors, tensor_bytes, write_tensors
+from linnet.durable import cannot_write, replacing
 from linnet.errors import UserError
 
 _MODEL, _OPTIMIZER = "model.", "optimizer."

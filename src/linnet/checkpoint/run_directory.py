@@ -13,12 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
-from linnet.checkpoint.atomic import cannot_write, sync_directory, write_synced
+from linnet.checkpoint.atomic import write_synced
 from linnet.checkpoint.damage import DamagedCheckpoint
 from linnet.checkpoint.manifest import MANIFEST, Manifest, manifest_text, read_bytes, read_manifest, verify_file
 from linnet.checkpoint.names import plain_name, tied_names
 from linnet.checkpoint.optimizer_state import flatten_optimizer, restore_optimizer
 from linnet.checkpoint.tensor_file import read_tensors, write_all, write_tensors
+from linnet.durable import cannot_write, sync_directory
 from linnet.errors import UserError
 
 MODEL, OPTIMIZER, STATE, LATEST = "model.safetensors", "optimizer.safetensors", "state.json", "latest"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 from linnet.data.segments import Segment
 from linnet.errors import UserError
 from linnet.tokenizer import Tokenizer
+from linnet.workers import begin_worker
 
 Tokens = NDArray[Any]
 _BATCH_CHARACTERS = 1 << 20
@@ -115,16 +113,8 @@ _worker_tokenizer: Tokenizer | None = None
 
 def _begin_worker(directory: str) -> None:
     global _worker_tokenizer  # noqa: PLW0603 - a process pool gives its workers no other place to keep state
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin_worker()
     _worker_tokenizer = Tokenizer.from_pretrained(directory)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    multiprocessing.connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _encode(texts: Sequence[tuple[str, bool]]) -> tuple[Tokens, list[int]]:

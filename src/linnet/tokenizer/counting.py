@@ -6,24 +6,26 @@ import codecs
 import multiprocessing
 import os
 import re
-import signal
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from linnet.errors import UserError
 from linnet.tokenizer.pretokenize import PreTokenizer
+from linnet.workers import begin_worker
 
 Progress = Callable[[str, int, int | None], None]
 Result = TypeVar("Result")
 
-# Starting processes costs more than counting this much.
-SMALL_BYTES = 1_000_000
-LARGEST_PIECE = 16 * SMALL_BYTES
+# Counting this much takes no longer than starting processes that import what the main script imports.
+IN_PROCESS_BYTES = 8_000_000
+SMALLEST_PIECE = 500_000
+LARGEST_PIECE = 16_000_000
+BATCH_CHARACTERS = 1_000_000
 READ_BYTES = 1 << 18
 BLOCK_CHARACTERS = 1 << 16
 CUT_WINDOW = 1 << 16
@@ -44,10 +46,10 @@ def count_file(
     workers = _allowed(workers)
     try:
         size = path.stat().st_size
-        if workers == 1 or size < SMALL_BYTES:
+        if workers == 1 or size < IN_PROCESS_BYTES:
             cuts = [0, size]
         else:
-            target = min(max(size // (4 * workers), SMALL_BYTES // 2), LARGEST_PIECE)
+            target = min(max(size // (4 * workers), SMALLEST_PIECE), LARGEST_PIECE)
             cuts = find_cuts(path, special_tokens, target)
         jobs = [(path, pattern, tuple(special_tokens), *span) for span in pairwise(cuts)]
         if len(jobs) == 1:
@@ -73,13 +75,9 @@ def count_texts(
 ) -> Counter[str]:
     """How often each pre-token occurs in `texts`, none of which runs on into the next."""
     workers = _allowed(workers)
-    batches = _batches(texts)
-    first = list(next(batches, []))
-    second = next(batches, None)
-    alone = workers == 1 or second is None
-    ahead = [first] if second is None else [first, second]
-    jobs = ((batch, pattern, tuple(special_tokens)) for batch in chain(ahead, batches))
-    parts = (_count_batch(*job) for job in jobs) if alone else _in_order(_count_batch, jobs, workers)
+    jobs = ((batch, pattern, tuple(special_tokens)) for batch in _batches(texts))
+    alone = jobs if workers == 1 else islice(jobs, IN_PROCESS_BYTES // BATCH_CHARACTERS)
+    parts = chain((_count_batch(*job) for job in alone), _in_order(_count_batch, jobs, workers))
     counts: Counter[str] = Counter()
     characters = 0
     for part, seen in parts:
@@ -186,7 +184,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     for text in texts:
         batch.append(text)
         characters += len(text)
-        if characters >= SMALL_BYTES:
+        if characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
     if batch:
@@ -203,23 +201,24 @@ def _allowed(workers: int | None) -> int:
 
 
 def _in_order(work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Result]:
+    jobs = iter(jobs)
+    first = next(jobs, None)
+    if first is None:
+        return
     waiting: deque[Future[Result]] = deque()
-    pool = ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_parent)
+    # Not by fork: a forked worker would hold the caller's locks for as long as it lives.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_worker)
     try:
-        for job in jobs:
+        for job in chain([first], jobs):
             waiting.append(pool.submit(work, *job))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool:
+    except BrokenProcessPool as error:
         raise UserError(
-            f"one of {workers} worker processes was killed while counting, most often for lack of memory; "
-            "try again with fewer workers."
-        ) from None
+            "the counting processes ended unexpectedly: there may be too little memory, or the script that trains the "
+            "tokenizer lacks `if __name__ == '__main__':` or is read from standard input; one worker does without them"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

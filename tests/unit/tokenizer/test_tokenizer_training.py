@@ -186,26 +186,35 @@ def test_a_file_without_whitespace_is_cut_at_special_tokens_or_not_at_all(tmp_pa
     assert find_cuts(path, [], 1000) == [0, 6007]
 
 
-def test_workers_change_nothing(shakespeare: str, tmp_path: Path) -> None:
+@pytest.fixture
+def _workers_from_the_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "IN_PROCESS_BYTES", 0)
+
+
+@pytest.mark.usefixtures("_workers_from_the_first_byte")
+def test_workers_change_nothing(shakespeare: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = shakespeare.replace("\n\n", "<|endoftext|>", 1000) + "漢字 \u3000語\r\n" * 1000
     path = tmp_path / "text.txt"
     path.write_bytes(text.encode())
     alone = train_bpe(path, 400, ["<|endoftext|>"], workers=1)
     assert train_bpe(path, 400, ["<|endoftext|>"], workers=2) == alone
+    monkeypatch.setattr(counting, "IN_PROCESS_BYTES", counting.BATCH_CHARACTERS)  # the first batch here, others there
     lines = text.split("<|endoftext|>") * 2
     one = train_bpe_from_texts(lines, 400, ["<|endoftext|>"], workers=1)
     assert train_bpe_from_texts(iter(lines), 400, ["<|endoftext|>"], workers=2) == one
 
 
 def _train_in_daemon(path: Path, results: multiprocessing.Queue[int]) -> None:
-    results.put(len(train_bpe(path, 300, [])[1]))
+    results.put(len(train_bpe(path, 300, [], workers=2)[1]))
 
 
+@pytest.mark.usefixtures("_workers_from_the_first_byte")
 def test_trains_inside_a_daemon_process(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_text("the cat sat " * 100_000)
-    results: multiprocessing.Queue[int] = multiprocessing.Queue()
-    process = multiprocessing.Process(target=_train_in_daemon, args=(path, results), daemon=True)
+    fork = multiprocessing.get_context("fork")  # keeps the fixture's setting
+    results: multiprocessing.Queue[int] = fork.Queue()
+    process = fork.Process(target=_train_in_daemon, args=(path, results), daemon=True)
     process.start()
     # "the", " cat" and " sat", with " the", share some of their merges.
     assert results.get(timeout=60) > 0
@@ -219,6 +228,7 @@ def test_a_run_of_a_million_characters_trains_without_quadratic_work() -> None:
     assert len(merges) > 15
 
 
+@pytest.mark.usefixtures("_workers_from_the_first_byte")
 def test_progress_counts_up_to_all(shakespeare: str, tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
     path.write_bytes(shakespeare.encode())
@@ -262,6 +272,7 @@ def test_other_mistakes_are_told(tmp_path: Path) -> None:
         train_bpe_from_texts(["a\ud800"], 300, [])
 
 
+@pytest.mark.usefixtures("_workers_from_the_first_byte")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_invalid_utf8_is_told_with_its_offset(tmp_path: Path, workers: int) -> None:
     path = tmp_path / "text.txt"
