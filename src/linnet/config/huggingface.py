@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from linnet.config.model import ModelConfig
 from linnet.errors import UserError
 
@@ -72,7 +74,12 @@ def from_huggingface(mapping: Mapping[str, Any], where: str = "config.json") -> 
             )
     values = {**_LLAMA_DEFAULTS, **_rope(mapping, where)}
     values.update({key: mapping[key] for key in _SAME_NAME if mapping.get(key) is not None})
-    return ModelConfig(**values)
+    try:
+        return ModelConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {key}{': ' if key else ''}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 def _rope(mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -80,6 +87,8 @@ def _rope(mapping: Mapping[str, Any], where: str) -> dict[str, Any]:
     rope = mapping.get("rope_parameters")
     if not rope:
         return {}
+    if not isinstance(rope, Mapping):
+        raise UserError(f"{where}: rope_parameters should be a mapping, not {rope!r}")
     kind = rope.get("rope_type", rope.get("type", "default"))
     unknown = set(rope) - _INERT_ROPE_KEYS
     if kind != "default" or unknown:

@@ -33,8 +33,12 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
+            if not isinstance(key, Hashable):
+                raise yaml.MarkedYAMLError(problem="a key is no plain value", problem_mark=key_node.start_mark)
+            if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"'{key}' is given twice", problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -114,16 +118,26 @@ def _apply(values: dict[str, Any], dotted: str, text: str) -> dict[str, Any]:
     section, _, key = dotted.partition(".")
     if section not in SECTIONS:
         raise UserError(f"--{dotted}: there is no section '{section}'{nearest(section, SECTIONS)}; {_known(SECTIONS)}")
-    value = _parse(text, f"--{dotted}")
     if not key:
-        return {**values, section: value}
-    _refuse_unknown([key], SECTIONS[section].model_fields, section, "--")
+        return {**values, section: _parse(text, f"--{dotted}")}
+    fields = SECTIONS[section].model_fields
+    _refuse_unknown([key], fields, section, "--")
+    value = _value(text, fields[key].annotation, f"--{dotted}")
     current = values.get(section, {})
     if section == "model" and current:
         current = model_fields(current)
     if not isinstance(current, Mapping):
         raise UserError(f"{section}: should be a mapping of settings, not {current!r}")
     return {**values, section: {**current, key: value}}
+
+
+def _value(text: str, annotation: Any, where: str) -> Any:
+    """What `text` on the command line means for a field: text as it stands for a text, YAML for all else."""
+    if annotation is str or (annotation == str | None and text != "null"):
+        return text
+    if annotation == tuple[str, ...] and not text.startswith("["):
+        return [text]
+    return _parse(text, where)
 
 
 def _parse(text: str, where: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from linnet.config.settings import Settings
 
@@ -62,27 +62,22 @@ class ModelConfig(Settings):
         description="Initialize what writes into the residual stream with initializer_range / sqrt(2 layers) (GPT-2).",
     )
 
-    @model_validator(mode="before")
+    @field_validator("num_key_value_heads", "head_dim", mode="before")
     @classmethod
-    def _derive(cls, values: Any) -> Any:
-        if not isinstance(values, dict):
-            return values
-        values = dict(values)
-        heads = values.get("num_attention_heads", cls.model_fields["num_attention_heads"].default)
-        hidden = values.get("hidden_size", cls.model_fields["hidden_size"].default)
-        if not values.get("num_key_value_heads"):
-            values["num_key_value_heads"] = heads
-        if not values.get("head_dim") and type(heads) is int and type(hidden) is int and heads > 0:
-            if hidden % heads:
-                raise ValueError(
-                    f"hidden_size {hidden} does not divide into num_attention_heads {heads}: "
-                    "change one of them or give head_dim"
-                )
-            values["head_dim"] = hidden // heads
-        return values
+    def _null_is_derived(cls, value: Any) -> Any:
+        return 0 if value is None else value
 
     @model_validator(mode="after")
-    def _check(self) -> Self:
+    def _derive_and_check(self) -> Self:
+        if self.num_key_value_heads == 0:
+            self._settle(num_key_value_heads=self.num_attention_heads)
+        if self.head_dim == 0:
+            if self.hidden_size % self.num_attention_heads:
+                raise ValueError(
+                    f"hidden_size {self.hidden_size} does not divide into num_attention_heads "
+                    f"{self.num_attention_heads}: change one of them or give head_dim"
+                )
+            self._settle(head_dim=self.hidden_size // self.num_attention_heads)
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_key_value_heads {self.num_key_value_heads} does not divide num_attention_heads "

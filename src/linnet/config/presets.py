@@ -29,6 +29,7 @@ def _llama(
 def _gpt2(hidden: int, intermediate: int, layers: int, heads: int) -> dict[str, Any]:
     """GPT-2's widths and depths as a Llama with SwiGLU, for accounting and comparison: not GPT-2's weights."""
     shape = _llama(hidden, intermediate, layers, heads, heads)
+    del shape["num_key_value_heads"]  # as many as query heads, also where those are changed
     return {
         **shape,
         "vocab_size": 50257,
@@ -58,6 +59,6 @@ def preset(name: str) -> ModelConfig:
     Raises:
         UserError: if no preset has that name; the message offers the nearest one.
     """
-    if name not in PRESETS:
-        raise UserError(f"no preset is called '{name}'{nearest(name, PRESETS)}; known: {', '.join(PRESETS)}")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise UserError(f"no preset is called '{name}'{nearest(str(name), PRESETS)}; known: {', '.join(PRESETS)}")
     return ModelConfig(**PRESETS[name])

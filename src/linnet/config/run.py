@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from linnet.config.model import ModelConfig
 from linnet.config.presets import preset
 from linnet.config.settings import Settings, free
-from linnet.config.shorthand import (
-    DEFAULT_STEPS,
-    MOST_WARMUP_STEPS,
-    SCHEDULE_FIELDS,
-    missing_schedule_fields,
-    resolve_model,
-    resolve_schedule,
-    stages_length,
-)
+from linnet.config.shorthand import resolve_model
 
+SCHEDULE_FIELDS = ("total_steps", "warmup_steps")
+DEFAULT_STEPS = 5000
+MOST_WARMUP_STEPS = 200
 END_OF_TEXT = "<|endoftext|>"
 Pattern = Literal["gpt2", "smollm"]
 
@@ -77,13 +72,20 @@ class DataConfig(Settings):
     order: Literal["shuffled", "sequential"] = Field(
         "shuffled", description="Order in which an epoch visits the windows."
     )
-    seed: int = Field(0, ge=0, description="Seed of the built-in corpora and of the document split.")
+    seed: int = Field(0, ge=0, lt=2**62, description="Seed of the built-in corpora and of the document split.")
     directory: str = free("prepared", "Directory under which prepared data sets are kept and found again.")
 
     @field_validator("source", "val_source", mode="before")
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("val_source")
+    @classmethod
+    def _no_empty_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(value):
+            raise ValueError("holds an empty name: remove it")
+        return value
 
     @field_validator("source")
     @classmethod
@@ -135,7 +137,7 @@ class TrainConfig(Settings):
     """Length, batch, precision and watching of a run. An interval of 0 means never."""
 
     max_steps: int = free(DEFAULT_STEPS, "Optimizer steps in the whole run.", gt=0)
-    stages: tuple[int, ...] = free(
+    stages: tuple[Annotated[int, Field(gt=0, strict=True)], ...] = free(
         (),
         "Train in stages of so many steps, each ended by a checkpoint from which the next resumes; "
         "their sum replaces max_steps.",
@@ -147,7 +149,7 @@ class TrainConfig(Settings):
     )
     batch_size: int = Field(1, gt=0, description="Windows in one micro-batch.")
     grad_accum: int = Field(4, gt=0, description="Micro-batches in one optimizer step.")
-    seed: int = Field(1337, ge=0, description="Seed of the initial weights and of the sample order.")
+    seed: int = Field(1337, ge=0, lt=2**62, description="Seed of the initial weights and of the sample order.")
     precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
         "auto", description="Autocast type. auto: bf16 where the device computes in it, else float32."
     )
@@ -174,15 +176,11 @@ class TrainConfig(Settings):
     def _yaml_off(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML reads a bare `off` as false
 
-    @model_validator(mode="before")
-    @classmethod
-    def _stages_set_length(cls, values: Any) -> Any:
-        length = stages_length(values.get("stages")) if isinstance(values, dict) else None
-        if length is None:
-            return values
-        if min(values["stages"]) <= 0:
-            raise ValueError(f"stages {list(values['stages'])}: each needs at least one step")
-        return {**values, "max_steps": length}
+    @model_validator(mode="after")
+    def _stages_set_length(self) -> Self:
+        if self.stages:
+            self._settle(max_steps=sum(self.stages))
+        return self
 
 
 class RunConfig(Settings):
@@ -197,14 +195,20 @@ class RunConfig(Settings):
     optim: OptimConfig = Field(default_factory=OptimConfig, description="The optimizer.")
     train: TrainConfig = Field(default_factory=TrainConfig, description="The training loop.")
 
-    @model_validator(mode="wrap")
+    @model_validator(mode="before")
     @classmethod
-    def _resolve(cls, values: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
-        missing = missing_schedule_fields(values)
-        config = build(resolve_schedule(resolve_model(values)))
-        # They were derived: as with a default, another config may derive them anew.
-        config.optim.__pydantic_fields_set__.difference_update(missing)
-        return config
+    def _spell_out_model(cls, values: Any) -> Any:
+        return resolve_model(values)
+
+    @model_validator(mode="after")
+    def _derive_schedule(self) -> Self:
+        optim = self.optim.model_copy()
+        if "total_steps" not in optim.model_fields_set:
+            optim._settle(total_steps=self.train.max_steps)
+        if "warmup_steps" not in optim.model_fields_set:
+            optim._settle(warmup_steps=min(MOST_WARMUP_STEPS, optim.total_steps // 10))
+        self._settle(optim=optim)
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:

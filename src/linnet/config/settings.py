@@ -25,6 +25,10 @@ class Settings(BaseModel):
         given = {name: getattr(self, name) for name in self.model_fields_set}
         return self.model_validate({**given, **changes})
 
+    def _settle(self, **derived: Any) -> None:
+        """Set fields that follow from others; they stay marked as not given. Only for an object being built."""
+        self.__dict__.update(derived)
+
 
 def free(default: Any, description: str, **constraints: Any) -> Any:
     """A field that may differ when a run is resumed: it changes how long or how watched the run is, not its weights."""

@@ -74,11 +74,19 @@ def test_the_schedule_is_as_long_as_the_run_unless_told() -> None:
         ("tokenizer: {vocab_size: 60000}", "tokenizer.vocab_size 60000 is greater than model.vocab_size 49152"),
         ("model: smollm2-135mm", "did you mean 'smollm2-135m'"),
         ("train: [1, 2]", "train"),
-        ("train: {stages: [5, 0]}", "at least one step"),
+        ("train: {stages: [5, 0]}", "train.stages.1: should be greater than 0"),
         ("train: {precision: fp8}", "train.precision"),
         ("train: {max_steps: 3}\ntrain: {max_steps: 4}", "'train' is given twice"),
         ("train: {max_steps: [", "not valid YAML"),
         ("- 1\n- 2", "should be a mapping"),
+        ("train: {stages: [true, 5]}", "train.stages.0"),
+        ("train: {seed: 18446744073709551616}", "train.seed"),
+        ("model: {preset: 3}", "no preset is called '3'"),
+        ("model: {model_type: llama, rope_parameters: default}", "rope_parameters should be a mapping"),
+        ("model: {model_type: llama, hidden_size: wide}", "hidden_size"),
+        ("model: " + "a" * 5000, "neither a preset nor a config.json"),
+        ('data: {val_source: [""]}', "data.val_source: holds an empty name"),
+        ("? [a]\n: 1", "a key is no plain value"),
         ("", "is empty"),
     ],
 )
@@ -137,3 +145,24 @@ def test_a_dumped_config_reads_back_equal(
     )
     assert isinstance(config, RunConfig)
     assert build_config(yaml.safe_load(dump_config(config))) == config
+
+
+def test_lengths_in_any_spelling_of_a_number_give_the_same_schedule() -> None:
+    for text in ("1000", "1e3", "1000.0", '"1000"'):
+        optim = load_config(None, [("train.max_steps", text)]).optim
+        assert (optim.total_steps, optim.warmup_steps) == (1000, 100), text
+
+
+def test_text_on_the_command_line_is_taken_as_it_stands() -> None:
+    for text in ("", "1984", "No", "Once: upon", "null"):
+        assert load_config(None, [("train.sample_prompt", text)]).train.sample_prompt == text
+    assert load_config(None, [("tokenizer.source", "null")]).tokenizer.source is None
+    assert load_config(None, [("data.source", "on: the road.txt")]).data.source == ("on: the road.txt",)
+    assert load_config(None, [("data.source", "[a.txt, b.txt]")]).data.source == ("a.txt", "b.txt")
+
+
+def test_yaml_merges_are_understood(tmp_path: Path) -> None:
+    text = "model: smollm2-135m\noptim: &base {max_lr: 1e-3}\ntrain: {max_steps: 300}\n"
+    merged = text.replace("{max_lr: 1e-3}", "{max_lr: 1e-3, min_lr: 1e-4}")
+    assert load_config(_file(tmp_path, merged)).optim.max_lr == 1e-3
+    assert load_config(_file(tmp_path, "optim: {<<: {max_lr: 0.5}, min_lr: 0.1}\n")).optim.max_lr == 0.5

@@ -42,6 +42,14 @@ def test_a_config_is_frozen() -> None:
         ModelConfig().hidden_size = 1  # type: ignore[misc]
 
 
+def test_what_follows_from_other_fields_follows_them_when_they_change() -> None:
+    assert ModelConfig(hidden_size="64", num_attention_heads=4.0).head_dim == 16
+    assert build_config({"model": {"preset": "smollm2-135m", "hidden_size": 288}}).model.head_dim == 32
+    halved = build_config({"model": {"preset": "gpt2-small", "num_attention_heads": 6}}).model
+    assert (halved.num_key_value_heads, halved.head_dim) == (6, 128)
+    assert ModelConfig(hidden_size=64, num_attention_heads=4).replace(hidden_size=32).head_dim == 8
+
+
 def test_replace_validates_and_remembers_what_was_given() -> None:
     config = ModelConfig(hidden_size=64, num_attention_heads=4)
     assert "vocab_size" not in config.replace(num_hidden_layers=2).model_fields_set
