@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from linnet.checkpoint import read_checkpoint
@@ -266,6 +268,45 @@ def test_a_full_disk(bench: Bench) -> None:
     assert read_checkpoint(newest).step == 6
     assert not [path for path in (bench.run / "checkpoints").iterdir() if "writing" in path.name]
     assert bench.train("--train.max_steps", 9).code == 0
+
+
+def test_fewer_steps_than_were_taken(bench: Bench) -> None:
+    assert bench.train().code == 0
+    before = contents(bench.run)
+    refused(bench.train("--train.max_steps", 3), "is at step 6 already", "train.max_steps 3")
+    assert contents(bench.run) == before
+
+
+def test_a_run_cut_off_while_it_began(bench: Bench) -> None:
+    assert bench.train().code == 0
+    weights = (bench.run / "checkpoints" / "latest" / "model.safetensors").read_bytes()
+    for left in ("config.yaml", "train.log", "metrics.jsonl", "samples.jsonl"):
+        (bench.run / left).unlink()
+    shutil.rmtree(bench.run / "checkpoints")
+    (bench.run / ".provenance.json.writing-123").write_text("{")
+    assert bench.train().code == 0
+    assert (bench.run / "checkpoints" / "latest" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_diverged_run_says_so_and_keeps_what_was_good(bench: Bench) -> None:
+    watched = {"max_steps": 12, "save_every": 1, "keep_last": 1, "eval_every": 0, "sample_every": 4}
+    wild = {"max_lr": 1e30, "min_lr": 0, "warmup_steps": 0, "max_grad_norm": 0}
+    settings = {**bench.settings, "optim": wild, "train": {**bench.settings["train"], **watched}}
+    result = bench.train(settings=settings)
+    assert result.code == 0, result.err
+    assert "WARNING: the loss is nan" in result.out
+    kept = sorted((bench.run / "checkpoints").glob("step_*"))
+    assert len(kept) > 2
+    assert all(torch.isfinite(tensor).all() for tensor in read_checkpoint(kept[0]).model.values())
+
+
+def test_a_reader_that_goes_away_does_not_take_the_run_with_it(bench: Bench) -> None:
+    (bench.directory / "run.yaml").write_text(yaml.safe_dump(bench.settings))
+    command = f"{sys.executable} -m linnet train run.yaml --run_dir run | head -n 1"
+    result = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("Device: ")
+    assert "TRAINING COMPLETE" in (bench.run / "train.log").read_text()
 
 
 def test_json_lines_cut_off_by_a_crash_do_no_harm(bench: Bench) -> None:

@@ -20,7 +20,7 @@ import yaml
 
 from linnet.checkpoint import list_checkpoints
 from linnet.config import build_config
-from linnet.train import run_training
+from linnet.train import read_records, run_training
 
 STEPS = 10
 Tiny = Callable[..., dict[str, Any]]
@@ -96,6 +96,22 @@ def test_stages_are_stops_within_one_command(tiny: Tiny, tmp_path: Path, straigh
     assert (staged / "checkpoints" / "step_00000007").is_dir()
 
 
+def test_a_staged_run_that_was_stopped_goes_on_in_the_stage_it_was_in(
+    tiny: Tiny, tmp_path: Path, straight: Path
+) -> None:
+    settings = tiny(train={"stages": [4, 6], "save_every": 1})
+    directory = tmp_path / "staged"
+    process = _in_child(settings, directory)
+    _wait_for((directory / "checkpoints" / "step_00000006").exists, process)
+    process.kill()
+    process.wait()
+    before = (directory / "train.log").read_text()
+    _train(settings, directory)
+    after = (directory / "train.log").read_text()[len(before) :]
+    assert "/4 " not in after, "a finished stage was gone through again"
+    assert _hashes(directory) == _hashes(straight)
+
+
 def test_a_damaged_newest_checkpoint_is_named_and_an_older_one_used(tiny: Tiny, tmp_path: Path, straight: Path) -> None:
     directory = _train(tiny(train={"max_steps": 9}), tmp_path / "damaged")
     weights = directory / "checkpoints" / "step_00000009" / "model.safetensors"
@@ -115,7 +131,7 @@ _CHILD = """
 import sys, json, pathlib, torch
 torch.set_num_threads(1)
 from linnet.config import build_config
-from linnet.train import run_training
+from linnet.train import read_records, run_training
 import linnet.train.observers.console, linnet.data.preparation
 print("ready", flush=True)
 run_training(build_config(json.loads(sys.argv[1])), pathlib.Path(sys.argv[2]))
@@ -137,27 +153,40 @@ def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], s
 
 
 def test_killed_at_ten_random_moments(tiny: Tiny, tmp_path: Path) -> None:
-    """SIGKILL, ten times, each after a random while of training; checkpoints of every second step."""
-    watched = {"max_steps": 60, "save_every": 2, "eval_every": 7, "sample_every": 11}
-    settings = tiny(train=watched, optim={"total_steps": 60})
+    """SIGKILL, ten times: some while the run takes itself up again, most some way on; every second step is saved."""
+    watched = {"max_steps": 150, "save_every": 2, "eval_every": 7, "sample_every": 11, "keep_last": 2}
+    settings = tiny(train=watched, optim={"total_steps": 150})
     straight = _train(settings, tmp_path / "straight")
     killed = tmp_path / "killed"
     draw = random.Random(0)
-    for _ in range(10):
-        before = _log_size(killed)
+    reached = []
+    for number in range(10):
+        log, step = _log_size(killed), max(reached, default=0)
         process = _in_child(settings, killed)
-        _wait_for(partial(_has_grown, killed, before), process)
-        time.sleep(draw.uniform(0, 0.25))
+        if number in (3, 6):
+            _wait_for(partial(_log_is_longer, killed, log), process)
+        else:
+            _wait_for(partial(_is_beyond, killed, step + draw.randint(0, 5)), process)
+        time.sleep(draw.uniform(0, 0.03))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert not (killed / "checkpoints" / "step_00000060").exists(), "the kills came too late to mean anything"
+        reached.append(_last_step(killed))
+    assert 10 < max(reached) < 150, "the kills came too early or too late to mean anything"
     _train(settings, killed)
     assert _hashes(killed) == _hashes(straight)
     assert _losses(killed) == _losses(straight)
 
 
-def _has_grown(directory: Path, before: int) -> bool:
+def _log_is_longer(directory: Path, before: int) -> bool:
     return _log_size(directory) > before
+
+
+def _is_beyond(directory: Path, step: int) -> bool:
+    return _last_step(directory) > step
+
+
+def _last_step(directory: Path) -> int:
+    return max((record["step"] for record in read_records(directory / "metrics.jsonl")), default=0)
 
 
 def _log_size(directory: Path) -> int:

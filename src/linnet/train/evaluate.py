@@ -26,18 +26,21 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """Mean loss in nats per token."""
-        return self.nats / self.tokens
+        """Mean loss in nats per token; NaN where there is no token."""
+        return self.nats / self.tokens if self.tokens else math.nan
 
     @property
     def perplexity(self) -> float:
         """exp(loss), infinite where that overflows."""
-        return math.exp(self.loss) if self.loss < 700 else math.inf
+        return math.inf if self.loss >= 700 else math.exp(self.loss)
 
     @property
     def nats_per_byte(self) -> float:
-        """Loss per byte of text: comparable between tokenizers, and with a corpus's entropy."""
-        return self.nats / self.text_bytes
+        """Loss per byte of text: comparable between tokenizers, and with a corpus's entropy.
+
+        NaN where the tokens stand for no text, as a special token does.
+        """
+        return self.nats / self.text_bytes if self.text_bytes else math.nan
 
     @property
     def bits_per_byte(self) -> float:

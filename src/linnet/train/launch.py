@@ -10,6 +10,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
+from linnet.checkpoint import list_checkpoints
 from linnet.config import RunConfig
 from linnet.data import PreparedData, prepare
 from linnet.errors import UserError
@@ -65,11 +66,12 @@ def run_training(
                 raise UserError(f"{run_dir}: already holds a run: give another --run_dir, or --resume auto to go on")
             config = keep_schedule(config, run)
             refuse_another_config(run, config)
+            refuse_fewer_steps(run, config)
         data = prepare(config.data, config.tokenizer, progress=progress)
         config = with_vocabulary(config, data)
         open_run(run, config, data)
         stop = StopRequest()
-        for stage_end in stage_ends(config):
+        for stage_end in stage_ends(config, newest_step(run)):
             outcome = run_stage(config, run, data, stop, stage_end)
             if outcome.ending != "complete":
                 break
@@ -83,18 +85,38 @@ def keep_schedule(config: RunConfig, run: RunDirectory) -> RunConfig:
     """
     stored = run.config().optim
     kept = {name: getattr(stored, name) for name in config.derived_schedule_fields}
-    return config.replace(optim=config.optim.replace(**kept))
+    # Not validated here: where the two do not fit together, `refuse_another_config` tells why.
+    return config.model_copy(update={"optim": config.optim.model_copy(update=kept)})
+
+
+def refuse_fewer_steps(run: RunDirectory, config: RunConfig) -> None:
+    """See that the run has not gone farther than `config` asks.
+
+    Raises:
+        UserError: if it has.
+    """
+    reached = newest_step(run)
+    if reached > config.train.max_steps:
+        raise UserError(
+            f"{run.path}: is at step {reached} already, past train.max_steps {config.train.max_steps}: "
+            "give at least that many, or another --run_dir"
+        )
+
+
+def newest_step(run: RunDirectory) -> int:
+    """The step of the newest checkpoint in `run`, 0 where there is none."""
+    return max((step for step, _ in list_checkpoints(run.checkpoints)), default=0)
 
 
 def open_run(run: RunDirectory, config: RunConfig, data: PreparedData) -> None:
     """Keep config, provenance and tokenizer in the run directory, or see that the run there has the same data."""
     if run.holds_a_run():
         refuse_other_data(run, data)
-        run.write_config(config)
-        return
-    data.tokenizer.save(run.tokenizer)
-    device = choose_device(config.train.device)
-    run.write_provenance({"run_id": secrets.token_hex(4), **describe_run(device, data)})
+    else:
+        data.tokenizer.save(run.tokenizer)
+    if not run.provenance():
+        device = choose_device(config.train.device)
+        run.write_provenance({"run_id": secrets.token_hex(4), **describe_run(device, data)})
     run.write_config(config)  # last: from now on the directory holds a run
 
 
@@ -113,9 +135,10 @@ def refuse_other_data(run: RunDirectory, data: PreparedData) -> None:
             )
 
 
-def stage_ends(config: RunConfig) -> list[int]:
-    """The step at which each stage ends."""
-    return list(accumulate(config.train.stages)) or [config.train.max_steps]
+def stage_ends(config: RunConfig, reached: int) -> list[int]:
+    """The step at which each stage ends that is not behind us, at least the last."""
+    ends = list(accumulate(config.train.stages)) or [config.train.max_steps]
+    return [end for end in ends[:-1] if end > reached] + ends[-1:]
 
 
 def run_stage(config: RunConfig, run: RunDirectory, data: PreparedData, stop: StopRequest, stage_end: int) -> Outcome:
@@ -159,21 +182,20 @@ def announce(training: Training) -> None:
 
 def catch_up(training: Training) -> None:
     """Do what was due at the resumed step and cut off, nothing twice; measure what a budget must foresee."""
-    step, settings = training.state.step, training.config.train
-    if step and any(
-        record["step"] == step and "val_loss" in record for record in read_records(training.run.metrics_file)
-    ):
+    step, run = training.state.step, training.run
+    if any(record["step"] == step and "val_loss" in record for record in read_records(run.metrics_file)):
         training.evaluated_step = step
-    if step and any(record["step"] == step for record in read_records(training.run.samples_file)):
+    if any(record["step"] == step for record in read_records(run.samples_file)):
         training.sampled_step = step
     if step:
         training.evaluate_if_due()
         training.sample_if_due()
-    if training.budget.limited and settings.eval_every and training.data.validation is not None:
-        if step:
-            training.measure(training.data.validation)
-        else:
+    validation = training.data.validation
+    if training.budget.limited and training.config.train.eval_every and validation is not None:
+        if training.evaluated_step != step:
             training.evaluate()
+        elif training.last_evaluation is None:
+            training.measure(validation)
 
 
 def conclude(training: Training, ending: Ending) -> None:

@@ -32,6 +32,7 @@ class Budget:
         if seconds is not None:
             self._deadline = started + seconds - max(RESERVED_SECONDS, RESERVED_SHARE * seconds)
         self._evaluation_seconds = 0.0
+        self._sample_seconds = 0.0
         self._save_seconds = ASSUMED_SYNC_SECONDS + checkpoint_bytes / ASSUMED_SAVE_RATE
 
     @property
@@ -43,6 +44,10 @@ class Budget:
         """Foresee the last evaluation by the longest so far."""
         self._evaluation_seconds = max(self._evaluation_seconds, seconds)
 
+    def sample_took(self, seconds: float) -> None:
+        """Foresee a sample by the longest so far."""
+        self._sample_seconds = max(self._sample_seconds, seconds)
+
     def save_took(self, seconds: float) -> None:
         """Foresee the last save by the longest so far."""
         self._save_seconds = max(self._save_seconds, seconds)
@@ -51,12 +56,12 @@ class Budget:
         """Whether another step of `step_seconds` would leave too little for the last evaluation and save."""
         if self._deadline is None:
             return False
-        needed = SLACK * (step_seconds + self._evaluation_seconds + self._save_seconds)
+        needed = SLACK * (step_seconds + self._sample_seconds + self._evaluation_seconds + self._save_seconds)
         return time.time() + needed > self._deadline
 
 
 class StopRequest:
-    """Set by SIGINT or SIGTERM; the run ends after the step in progress. A second signal ends the process at once."""
+    """Set by SIGINT, SIGTERM or SIGHUP; the run ends after what is in progress. A second signal interrupts that too."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -64,7 +69,10 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Handle the signals until the block ends."""
-        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means to survive it
+            numbers.append(signal.SIGHUP)
+        previous = {number: signal.signal(number, self._handle) for number in numbers}
         try:
             yield
         finally:
@@ -73,8 +81,7 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
+            raise KeyboardInterrupt
         self.signal = signal.Signals(number)
 
 
@@ -85,6 +92,7 @@ class Meter:
         self._tokens = 0
         self._seconds = 0.0
         self._steps = 0
+        self._last_step_seconds = 0.0
         self._resumed = time.perf_counter()
 
     def resume(self) -> None:
@@ -103,12 +111,13 @@ class Meter:
         self._steps += 1
 
     def step_seconds(self) -> float:
-        """Seconds per step since the last `rate()`, the unfinished stretch included."""
+        """Seconds per step since the last `rate()`, the unfinished stretch included; before a step, as it was then."""
         running = self._seconds + time.perf_counter() - self._resumed
-        return running / self._steps if self._steps else 0.0
+        return running / self._steps if self._steps else self._last_step_seconds
 
     def rate(self) -> float:
         """Tokens per second since this was last asked; call after `pause`."""
         rate = self._tokens / self._seconds if self._seconds else 0.0
+        self._last_step_seconds = self._seconds / self._steps if self._steps else self._last_step_seconds
         self._tokens, self._seconds, self._steps = 0, 0.0, 0
         return rate

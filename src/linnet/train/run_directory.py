@@ -74,7 +74,7 @@ def locked(path: Path) -> Iterator[RunDirectory]:
     run = RunDirectory(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file, not a run directory: give another --run_dir")
-    if path.is_dir() and not run.holds_a_run() and any(entry.name != ".lock" for entry in path.iterdir()):
+    if path.is_dir() and not run.holds_a_run() and any(not _is_ours(entry.name) for entry in path.iterdir()):
         raise UserError(f"{path}: holds other files but no run: give another --run_dir")
     path.mkdir(parents=True, exist_ok=True)
     lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -89,6 +89,11 @@ def locked(path: Path) -> Iterator[RunDirectory]:
         yield run
     finally:
         os.close(lock)
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a run that was cut off while it began may have left a file called `name`."""
+    return name in (".lock", "tokenizer", "provenance.json") or (name.startswith(".") and ".writing-" in name)
 
 
 def in_use(path: Path) -> bool:

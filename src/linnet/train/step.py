@@ -24,6 +24,10 @@ class StepResult:
     grad_norm: Tensor
     learning_rate: float
 
+    def is_finite(self) -> bool:
+        """Whether loss and gradient are numbers, so that the weights still are; waits for the device."""
+        return bool(torch.isfinite(self.loss) & torch.isfinite(self.grad_norm))
+
 
 def train_step(
     forward: Callable[[Tensor], Tensor],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ class Training:
     saved_step: int = -1
     evaluated_step: int = -1
     sampled_step: int = -1
+    diverged: bool = False
 
     def ending(self) -> Ending | None:
         """Why training is over, or None while it is not."""
@@ -94,13 +96,13 @@ class Training:
             self.save()
 
     def evaluate_if_due(self) -> None:
-        """Validate, every `eval_every` steps."""
-        if self._due(self.config.train.eval_every):
+        """Validate, every `eval_every` steps, unless the run is to stop."""
+        if self.stop.signal is None and self._due(self.config.train.eval_every):
             self.evaluate()
 
     def sample_if_due(self) -> None:
-        """Write a sample, every `sample_every` steps."""
-        if self._due(self.config.train.sample_every):
+        """Write a sample, every `sample_every` steps, unless the run is to stop."""
+        if self.stop.signal is None and self._due(self.config.train.sample_every):
             self.sample()
 
     def log(self) -> None:
@@ -108,18 +110,25 @@ class Training:
         if self.last_result is None or self.state.loss_steps == 0:
             return
         with self._watching():
+            loss = self.state.take_mean_loss()
             self.tell(
                 Logged(
                     step=self.state.step,
                     max_steps=self.max_steps,
                     tokens=self.state.tokens,
                     seconds=self.seconds(),
-                    loss=self.state.take_mean_loss(),
+                    loss=loss,
                     learning_rate=self.last_result.learning_rate,
                     grad_norm=self.last_result.grad_norm.item(),
                     tokens_per_second=self.meter.rate(),
                 )
             )
+            if not math.isfinite(loss) and not self.diverged:
+                self.diverged = True
+                self.note(
+                    f"WARNING: the loss is {loss} at step {self.state.step}: the run has diverged, and no checkpoint "
+                    "is removed from now on; begin anew with a lower optim.max_lr, or clip with optim.max_grad_norm"
+                )
 
     def save(self) -> None:
         """Write a checkpoint of this step, unless it is written already, and remove those no longer to be kept."""
@@ -142,7 +151,8 @@ class Training:
             self.budget.save_took(time.perf_counter() - began)
             self.saved_step = self.state.step
             self.tell(Saved(self.state.step, path))
-            retain(self.run.checkpoints, self.config.train.keep_last, self.config.train.keep_every)
+            if not self.diverged and (self.last_result is None or self.last_result.is_finite()):
+                retain(self.run.checkpoints, self.config.train.keep_last, self.config.train.keep_every)
 
     def evaluate(self) -> None:
         """Validate on the fixed windows and tell the result, unless this step is validated already."""
@@ -180,6 +190,7 @@ class Training:
             return
         settings = self.config.train
         with self._watching():
+            began = time.perf_counter()
             self.sampled_step = self.state.step
             try:
                 completion = self.writer.complete(
@@ -192,11 +203,15 @@ class Training:
                 self.note(f"WARNING: no sample at step {self.state.step}: {error}")
             else:
                 self.tell(Sampled(self.state.step, settings.sample_prompt, completion.text))
+            self.budget.sample_took(time.perf_counter() - began)
 
     def finish(self, ending: Ending) -> None:
-        """Log, save, validate and sample what the last step left undone; after a signal only log and save."""
-        self.log()
+        """Save, log, validate and sample what the last step left undone; after a signal only save and log.
+
+        The save comes first: a run that goes on later averages its next log line over the same steps as a straight one.
+        """
         self.save()
+        self.log()
         if ending == "stopped":
             return
         if self.config.train.eval_every:

@@ -12,7 +12,7 @@ from linnet.config import ModelConfig
 from linnet.data import Batch
 from linnet.model import TransformerLM
 from linnet.tokenizer import Tokenizer
-from linnet.train import bytes_of_ids, evaluate, evaluation_batch_size
+from linnet.train import Evaluation, bytes_of_ids, evaluate, evaluation_batch_size
 
 END = "<|endoftext|>"
 
@@ -59,6 +59,17 @@ def test_loss_perplexity_and_bits_per_byte_by_hand() -> None:
     assert result.perplexity == pytest.approx(math.exp(nats / tokens), rel=1e-5)
     assert result.bits_per_byte == pytest.approx(nats / text_bytes / math.log(2), rel=1e-5)
     assert result.nats_per_byte == pytest.approx(nats / text_bytes, rel=1e-5)
+
+
+def test_what_is_not_there_has_no_loss() -> None:
+    specials = Evaluation(nats=3.0, tokens=2, text_bytes=0)
+    assert (specials.loss, specials.perplexity) == (1.5, math.exp(1.5))
+    nothing = Evaluation(nats=0.0, tokens=0, text_bytes=0)
+    for number in (
+        specials.nats_per_byte, specials.bits_per_byte, nothing.loss, nothing.perplexity, nothing.bits_per_byte
+    ):  # fmt: skip
+        assert math.isnan(number)
+    assert Evaluation(nats=1e9, tokens=1, text_bytes=1).perplexity == math.inf
 
 
 def test_evaluation_leaves_mode_and_gradients_alone() -> None:

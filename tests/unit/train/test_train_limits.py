@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from linnet.train.limits import ASSUMED_SAVE_RATE, Budget, Meter, StopRequest
 
 
@@ -24,6 +26,9 @@ def test_a_budget_keeps_room_for_step_evaluation_and_save() -> None:
     evaluated.evaluation_took(60)
     evaluated.evaluation_took(1)
     assert evaluated.spent(0), "the longest evaluation so far would not fit"
+    sampled = Budget(100, now, 0)
+    sampled.sample_took(60)
+    assert sampled.spent(0), "the longest sample so far would not fit"
     saved = Budget(100, now, 0)
     saved.save_took(60)
     assert saved.spent(0), "the longest save so far would not fit"
@@ -38,17 +43,34 @@ def test_the_first_signal_is_kept_and_the_handlers_are_given_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_second_signal_ends_the_process_at_once() -> None:
-    child = os.fork()
-    if child == 0:
-        with StopRequest().listening():
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(30)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGTERM
+def _hurried() -> None:
+    with StopRequest().listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+
+
+def test_a_second_signal_interrupts_what_is_in_progress() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        _hurried()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_closed_terminal_stops_the_run_unless_that_is_ignored() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler in (signal.SIG_DFL, signal.SIG_IGN):
+            signal.signal(signal.SIGHUP, handler)
+            stop = StopRequest()
+            with stop.listening():
+                if handler is signal.SIG_DFL:
+                    os.kill(os.getpid(), signal.SIGHUP)
+                else:
+                    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert (stop.signal is signal.SIGHUP) is (handler is signal.SIG_DFL)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_rate_is_that_of_training_without_what_watching_took() -> None:
@@ -63,4 +85,5 @@ def test_the_rate_is_that_of_training_without_what_watching_took() -> None:
     meter.count(1000)
     meter.pause()
     assert 2000 / 0.25 < meter.rate() <= 2000 / 0.1
+    assert meter.step_seconds() > 0.02, "a step is foreseen by those before the last log line"
     assert meter.rate() == 0.0

@@ -24,6 +24,7 @@ def test_lines() -> None:
         "[val @ step 5] loss 2.0000 | ppl 7.39 | bits/byte 0.7213 | nats/byte 0.5000 (lowest possible 0.4000, +25.0%)"
     )
     assert line_for(Sampled(5, "Once", " upon\na time")) == "[sample @ step 5] Once upon\n    a time"
+    assert line_for(Sampled(5, "", "\x1b[2Jgone\tnot\x07")) == "[sample @ step 5] \ufffd[2Jgone\tnot\ufffd"
     assert line_for(Saved(5, Path("runs/x/checkpoints/step_00000005"))) == (
         "CHECKPOINT: saved runs/x/checkpoints/step_00000005"
     )
@@ -56,6 +57,18 @@ def test_records_after_the_resumed_step_are_forgotten(tmp_path: Path) -> None:
     assert [record["step"] for record in read_records(path)] == [1, 2]
     forget_after(tmp_path / "absent.jsonl", 2)
     assert not (tmp_path / "absent.jsonl").exists()
+
+
+def test_records_survive_what_a_crash_or_a_strange_character_does_to_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    rows = [json.dumps({"step": step, "text": "a\u2028b\x85c"}, ensure_ascii=False) for step in (1, 2, 3)]
+    path.write_bytes("\n".join([*rows, ""]).encode() + b'{"step": 4, "text": "\xc3')
+    assert [record["step"] for record in read_records(path)] == [1, 2, 3]
+    forget_after(path, 2)
+    assert [(record["step"], record["text"]) for record in read_records(path)] == [
+        (1, "a\u2028b\x85c"),
+        (2, "a\u2028b\x85c"),
+    ]
 
 
 def test_the_console_shows_lines_and_under_them_a_bar_where_a_person_watches() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from rich.console import Console as RichConsole
 from rich.progress import (
     BarColumn,
@@ -17,11 +20,21 @@ from linnet.train.events import Event, Logged, Stepped, Working
 from linnet.train.observers.lines import line_for
 
 
+class _SteadyConsole(RichConsole):
+    """A console whose reader may go away, as `head` does, without taking the run with it."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 class Console:
-    """Prints to standard output."""
+    """Prints to standard output; once nobody reads it any more, the run goes on in silence."""
 
     def __init__(self, first_step: int, max_steps: int, console: RichConsole | None = None) -> None:
-        self._console = console if console is not None else RichConsole(highlight=False, soft_wrap=True)
+        self._console = console if console is not None else _SteadyConsole(highlight=False, soft_wrap=True, emoji=False)
         self._progress: Progress | None = None
         self._side_task: TaskID | None = None
         if self._console.is_terminal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from linnet.train.events import Evaluated, Event, Logged, Noted, Sampled, Saved
@@ -36,8 +37,12 @@ def _evaluation_line(event: Evaluated) -> str:
     return line
 
 
+# A model may write anything, the codes that command a terminal among them.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
 def _indented(text: str) -> str:
-    return text.replace("\n", "\n    ")
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text).replace("\n", "\n    ")
 
 
 class LogFile:

@@ -37,16 +37,17 @@ def record_for(event: Logged | Evaluated) -> dict[str, Any]:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The objects of a .jsonl file; a last line cut off by a crash is left out."""
+    """The objects of a .jsonl file; a line that a crash cut off, even within a character, is left out."""
     if not path.exists():
         return []
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        records.append(record)
+        except ValueError:  # no JSON, or no UTF-8
+            continue
+        if isinstance(record, dict) and "step" in record:
+            records.append(record)
     return records
 
 

@@ -13,7 +13,7 @@ class TensorBoard:
     """Writes events under `directory`; those of steps after `first_step` are superseded."""
 
     def __init__(self, directory: Path, first_step: int) -> None:
-        self._writer = SummaryWriter(str(directory), purge_step=first_step + 1 if first_step else None)
+        self._writer = SummaryWriter(str(directory), purge_step=first_step + 1)
 
     def observe(self, event: Event) -> None:
         match event:
