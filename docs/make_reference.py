@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from linnet.config import PRESETS, SECTIONS, RunConfig, Settings, may_change_on_resume, preset
 
@@ -71,6 +71,8 @@ def _table(settings: type[Settings]) -> str:
 def _type(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return ", ".join(f"`{_value(choice)}`" for choice in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return _type(get_args(annotation)[0])
     if get_origin(annotation) is tuple:
         return f"list of {_type(get_args(annotation)[0])}"
     names = {int: "integer", float: "number", bool: "true or false", str: "text", type(None): "null"}

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from linnet.cli.overrides import ACCEPTS_OVERRIDES, parse_overrides
+from linnet.cli.overrides import ACCEPTS_OVERRIDES, path_and_overrides
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
     from linnet.config import RunConfig
     from linnet.data import PreparedData
 
-_WIDTH_WHEN_PIPED = 200
 _words = click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[CONFIG] [--SECTION.KEY VALUE]...")
 _words_or_directory = click.argument(
     "words", nargs=-1, type=click.UNPROCESSED, metavar="[CONFIG_OR_DIRECTORY] [--SECTION.KEY VALUE]..."
@@ -96,8 +94,7 @@ def _config(words: Sequence[str]) -> tuple[RunConfig, Path | None]:
     """The config that the command line names, and the path in it."""
     from linnet.config import load_config
 
-    path = Path(words[0]) if words and not words[0].startswith("--") else None
-    overrides = parse_overrides(words[1:] if path is not None else words)
+    path, overrides = path_and_overrides(words)
     if path is None or not path.is_dir():
         return load_config(path, overrides), path
     if (path / "dataset.json").exists():
@@ -106,6 +103,8 @@ def _config(words: Sequence[str]) -> tuple[RunConfig, Path | None]:
 
 
 def _print_facts(prepared: PreparedData) -> None:
+    from linnet.cli.tables import print_table
+
     manifest = prepared.manifest
     floor = prepared.entropy_nats_per_byte
     tokenizer = manifest["tokenizer"]
@@ -120,7 +119,7 @@ def _print_facts(prepared: PreparedData) -> None:
         *([("entropy", f"{floor:.4f} nats per byte: no model's loss can be lower")] if floor is not None else []),
         *((f"{name} text sha256", split["text_sha256"]) for name, split in manifest["splits"].items()),
     ]
-    _print_table((), facts)
+    print_table(facts)
     click.echo()
     rows = [
         (
@@ -134,23 +133,8 @@ def _print_facts(prepared: PreparedData) -> None:
         )
         for name, split in manifest["splits"].items()
     ]
-    _print_table(("split", "documents", "tokens", "bytes of text", "bytes/token", "shards", "bytes on disk"), rows)
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, show_header=bool(columns))
-    for number in range(len(rows[0])):
-        table.add_column(
-            columns[number] if columns else "", justify="right" if columns and number else "left", overflow="fold"
-        )
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    piped = not sys.stdout.isatty()
-    Console(highlight=False, width=_WIDTH_WHEN_PIPED if piped else None).print(table)
+    numbers = ("documents", "tokens", "bytes of text", "bytes/token", "shards", "bytes on disk")
+    print_table(rows, ("split", *numbers), right=numbers)
 
 
 def _print_samples(prepared: PreparedData, samples: int, seq_len: int) -> None:

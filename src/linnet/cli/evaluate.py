@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from linnet.cli.json_lines import json_line
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
     from linnet.cli.models import LoadedModel
     from linnet.cli.progress import Report
     from linnet.data import PreparedData, TokenStream
+    from linnet.train import RunDirectory
 
 
 @click.command("eval")
@@ -51,13 +52,15 @@ def command(
     from linnet.cli.models import load_run_or_model
     from linnet.cli.progress import progress_reporter
 
+    if max_bytes is not None and not source:
+        raise UserError("--max_bytes limits what is read of --source, and no --source is given: give one, or --windows")
     loaded = load_run_or_model(model, device)
     with progress_reporter() as report:
         data, stream, where = _text(loaded, model, source, max_bytes, seq_len, report)
         record = _measure(loaded, data, stream, seq_len or loaded.context, windows, report)
     record = {"model": loaded.description, "text": where, **record}
     if as_json:
-        click.echo(json.dumps(record))
+        click.echo(json_line(record))
     else:
         _print(record)
 
@@ -75,22 +78,30 @@ def _text(
     from linnet.data import prepare
 
     if not source:
-        if loaded.config is None:
+        if loaded.config is None or loaded.run is None:
             raise UserError(f"{model}: is no run, so it has no validation split: give --source")
         prepared = prepare(loaded.config.data, loaded.config.tokenizer, progress=report)
         if prepared.validation is None:
             raise UserError(f"{model}: has no validation split: give --source")
+        _refuse_other_data(loaded.run, prepared)
         return prepared, prepared.validation, "validation split"
     given = {"seq_len": seq_len or loaded.context, "max_bytes": max_bytes, "val_fraction": 0.0}
-    directory = model if loaded.config is None else _tokenizer_directory(model)
+    directory = model if loaded.run is None else loaded.run.tokenizer
     data = DataConfig(source=source, **given)
     prepared = prepare(data, TokenizerConfig(source=str(directory)), progress=report)
     return prepared, prepared.train, ", ".join(source)
 
 
-def _tokenizer_directory(model: Path) -> Path:
-    run = model if (model / "config.yaml").exists() else model.resolve().parent.parent
-    return run / "tokenizer"
+def _refuse_other_data(run: RunDirectory, data: PreparedData) -> None:
+    from linnet.train.launch import refuse_other_data
+
+    try:
+        refuse_other_data(run, data)
+    except UserError as error:
+        raise UserError(
+            f"{run.path}: its validation split is not the one the run began with, the text or tokenizer has changed: "
+            "bring that back, or give --source"
+        ) from error
 
 
 def _measure(
@@ -104,6 +115,11 @@ def _measure(
         raise UserError(f"--seq_len {seq_len} is longer than the model's context {config.max_position_embeddings}")
     if data.tokenizer.fingerprint != loaded.tokenizer.fingerprint:
         raise UserError(f"{data.directory}: was made with another tokenizer than the model's: remove it")
+    if stream.window_count(seq_len) == 0:
+        raise UserError(
+            f"{stream.tokens:,} tokens of text hold no window of {seq_len} and the token after it: "
+            "give a smaller --seq_len, or more text with --source"
+        )
     device = next(loaded.model.parameters()).device
     batch_size = evaluation_batch_size(config.vocab_size, seq_len)
     batches = validation_batches(stream, seq_len, batch_size, windows, device)

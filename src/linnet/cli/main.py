@@ -5,8 +5,12 @@ from __future__ import annotations
 import errno
 import importlib
 import io
+import os
+import select
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import click
 
@@ -29,6 +33,18 @@ EXIT_DEFECT = 1
 EXIT_INTERRUPTED = 130
 
 
+class BrokenPipe(Exception):  # noqa: N818 - it is the pipe that is broken
+    """Carries a BrokenPipeError, its cause, past click, which would end the process with code 1 and say nothing."""
+
+
+@contextmanager
+def _broken_pipes_told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise BrokenPipe from error
+
+
 class LazyGroup(click.Group):
     """A group whose commands live in modules imported on first use."""
 
@@ -45,6 +61,19 @@ class LazyGroup(click.Group):
         module = importlib.import_module(self._places[cmd_name][0])
         command: click.Command = module.command
         return command
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _broken_pipes_told():  # --help and --version print here
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _broken_pipes_told():
+            code = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return code
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -92,9 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode shows what it can
     try:
         sys.exit(cli.main(args=words, prog_name="linnet", standalone_mode=False) or 0)
-    except BrokenPipeError:
-        # The reader of our output has gone, as `head` does: nothing more can be said to it.
-        sys.stderr.close()
+    except BrokenPipe as broken:
+        error = broken.__cause__
+        assert isinstance(error, BrokenPipeError)
+        if not _output_is_unread():
+            fail(error, debug)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else what is left is written at exit
         sys.exit(0)
     except (KeyboardInterrupt, click.exceptions.Abort):
         if debug:
@@ -102,11 +134,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("linnet: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
-        if debug:
-            raise
-        sentence, code = explain(error)
-        print(f"linnet: {sentence}", file=sys.stderr)
-        sys.exit(code)
+        fail(error, debug)
+
+
+def fail(error: Exception, debug: bool) -> NoReturn:
+    """Say what `error` means and exit; with `debug`, raise it."""
+    if debug:
+        raise error
+    sentence, code = explain(error)
+    print(f"linnet: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _output_is_unread() -> bool:
+    """Whether the reader of standard output has gone, as `head` does when it has read enough."""
+    if sys.stdout is None:
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(happened & (select.POLLERR | select.POLLHUP) for _, happened in poll.poll(0))
 
 
 def explain(error: Exception) -> tuple[str, int]:
@@ -117,12 +163,31 @@ def explain(error: Exception) -> tuple[str, int]:
         command = getattr(error, "ctx", None)
         hint = f" (see `{command.command_path} --help`)" if command is not None else ""
         return error.format_message().rstrip(".") + hint, EXIT_USER_ERROR
+    if _is_out_of_memory(error):
+        return (
+            "out of memory: lower train.batch_size (and raise train.grad_accum, which costs no memory), data.seq_len, "
+            "or the model's size",
+            EXIT_USER_ERROR,
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"no space left on the disk ({error.filename or error}): free some and run the same command",
             EXIT_USER_ERROR,
         )
-    if isinstance(error, PermissionError | FileNotFoundError | IsADirectoryError | NotADirectoryError):
-        return f"{error.filename}: {(error.strerror or str(error)).lower()}", EXIT_USER_ERROR
+    if isinstance(error, OSError):
+        reason = error.strerror.lower() if error.strerror else " ".join(str(error).split()) or type(error).__name__
+        return (f"{error.filename}: {reason}" if error.filename is not None else reason), EXIT_USER_ERROR
     kind = type(error).__name__
     return f"this is a defect of linnet's: {kind}: {error} (run with --debug for where)", EXIT_DEFECT
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether Python, the system, or torch on any device had no memory left; told without importing torch."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    if not isinstance(error, RuntimeError):
+        return False
+    message = str(error)
+    return type(error).__name__ == "OutOfMemoryError" or any(
+        sign in message for sign in ("can't allocate memory", "not enough memory", "out of memory", "_ALLOC_FAILED")
+    )

@@ -1,17 +1,28 @@
-"""`--section.key value` on the command line."""
+"""`--section.key value` on the command line, before or after the path that it goes with."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
-
-import click
 
 from linnet.errors import UserError
 
 # For commands that take config overrides beside their own options.
 ACCEPTS_OVERRIDES: dict[str, Any] = {"ignore_unknown_options": True, "allow_extra_args": True}
-overrides_argument = click.argument("overrides", nargs=-1, type=click.UNPROCESSED, metavar="[--SECTION.KEY VALUE]...")
+
+
+def path_and_overrides(words: Sequence[str]) -> tuple[Path | None, list[tuple[str, str]]]:
+    """The one word that belongs to no option, if there is one, and all others as `parse_overrides` has them.
+
+    Raises:
+        UserError: as `parse_overrides` does; a second word that belongs to no option is no override.
+    """
+    place = 0
+    while place < len(words) and words[place].startswith("-"):
+        place += 1 if "=" in words[place] or not words[place].startswith("--") else 2
+    overrides = parse_overrides([*words[:place], *words[place + 1 :]])
+    return (Path(words[place]) if place < len(words) else None), overrides
 
 
 def parse_overrides(tokens: Sequence[str]) -> list[tuple[str, str]]:

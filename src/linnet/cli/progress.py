@@ -49,7 +49,7 @@ def progress_reporter() -> Iterator[Report]:
 def _bars() -> Iterator[Report]:
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         _AmountColumn(),
         TimeRemainingColumn(),

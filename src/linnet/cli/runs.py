@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from linnet.cli.json_lines import json_line
 from linnet.errors import UserError
 
 
@@ -32,7 +31,7 @@ def command(directory: Path, as_json: bool) -> None:
     rows = sorted((_row(run) for run in runs if run.holds_a_run()), key=lambda row: str(row["changed"]))
     if as_json:
         for row in rows:
-            click.echo(json.dumps(row))
+            click.echo(json_line(row))
     elif rows:
         _print(rows)
     else:
@@ -76,15 +75,11 @@ def _changed(path: Path) -> str:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from linnet.cli.tables import print_table
 
-    table = Table(box=None, pad_edge=False)
-    columns = ("run", "state", "step", "loss", "val loss", "bits/byte", "tok/s", "changed")
-    for column in columns:
-        table.add_column(column, justify="left" if column in ("run", "state", "changed") else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(
+    numbers = ("step", "loss", "val loss", "bits/byte", "tok/s")
+    cells = [
+        (
             row["run"],
             row["state"],
             f"{row['step']}/{row['max_steps']}" if "step" in row else "",
@@ -94,8 +89,9 @@ def _print(rows: list[dict[str, Any]]) -> None:
             _number(row.get("tokens_per_second"), ",.0f"),
             row["changed"],
         )
-    # A pipe has no width, and no reason to cut names off.
-    Console(width=None if sys.stdout.isatty() else 10_000, soft_wrap=True).print(table)
+        for row in rows
+    ]
+    print_table(cells, ("run", "state", *numbers, "changed"), right=numbers)
 
 
 def _number(value: float | None, form: str) -> str:

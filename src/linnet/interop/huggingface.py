@@ -77,7 +77,10 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_tensors(directory: Path) -> dict[str, Tensor]:
     index = directory / "model.safetensors.index.json"
     if index.exists():
-        names = sorted(set(_read_json(index).get("weight_map", {}).values()))
+        weight_map = _read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise UserError(f'{index}: "weight_map" should hold the file name of each tensor')
+        names = sorted(set(weight_map.values()))
         if any(Path(name).name != name for name in names):
             raise UserError(f"{index}: names a file outside its directory")
     else:

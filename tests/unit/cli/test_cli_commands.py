@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from linnet.cli.overrides import parse_overrides
+from linnet.cli.overrides import parse_overrides, path_and_overrides
 from linnet.config import build_config
 from linnet.errors import UserError
 from linnet.tokenizer import Tokenizer
@@ -45,6 +45,25 @@ def test_words_that_are_no_overrides(words: list[str]) -> None:
         parse_overrides(words)
 
 
+@pytest.mark.parametrize(
+    ("words", "path", "overrides"),
+    [
+        ("", None, []),
+        ("a.yaml", "a.yaml", []),
+        ("--a.b 1 a.yaml --c.d=2", "a.yaml", [("a.b", "1"), ("c.d", "2")]),
+        ("--c.d=2 a.yaml --a.b -1", "a.yaml", [("c.d", "2"), ("a.b", "-1")]),
+        ("--a.b -1 --model small", None, [("a.b", "-1"), ("model", "small")]),
+    ],
+)
+def test_the_word_that_belongs_to_no_option(words: str, path: str | None, overrides: list[tuple[str, str]]) -> None:
+    assert path_and_overrides(words.split()) == (Path(path) if path else None, overrides)
+
+
+def test_two_words_that_belong_to_no_option() -> None:
+    with pytest.raises(UserError, match=r"'b.yaml' is not understood"):
+        path_and_overrides(["a.yaml", "--x.y", "1", "b.yaml"])
+
+
 def test_eval_repeats_the_runs_own_validation(run: Path, linnet: Callable[..., Any]) -> None:
     result = linnet("eval", run, "--windows", 4, "--json")
     assert result.code == 0, result.err
@@ -64,6 +83,56 @@ def test_eval_of_a_checkpoint_and_of_other_text(run: Path, linnet: Callable[...,
     assert other.code == 0, other.err
     assert re.search(r"^text +builtin:stdlib: [\d,]+ windows of 16 tokens", other.out, re.MULTILINE)
     assert "lowest possible" not in other.out
+
+
+def refused(result: Any, *parts: str) -> None:
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1), result.err
+    assert all(part in result.err for part in parts), result.err
+
+
+def test_eval_refuses_text_that_the_run_did_not_begin_with(
+    tiny: Callable[..., dict[str, Any]], tmp_path: Path, linnet: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = Path("text.txt")
+    text.write_text("the cat sat on the mat\n" * 500)
+    run_training(build_config(tiny(data={"source": "text.txt", "directory": "prepared"})), Path("run"))
+    assert linnet("eval", "run").code == 0
+    text.write_text("the cat sat on the hat\n" * 500)
+    for model in ("run", "run/checkpoints/latest"):
+        refused(linnet("eval", model), "run: ", "not the one the run began with", "--source")
+    assert linnet("eval", "run", "--source", "text.txt").code == 0
+    text.write_text("the cat sat on the mat\n" * 500)
+    assert linnet("eval", "run").code == 0
+
+
+def test_eval_refuses_what_it_cannot_measure(run: Path, linnet: Callable[..., Any]) -> None:
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("max_position_embeddings: 64", "max_position_embeddings: 9000"))
+    refused(linnet("eval", run, "--seq_len", 8000, "--json"), "hold no window of 8000", "--seq_len")
+    refused(linnet("eval", run, "--max_bytes", 1000), "--max_bytes", "--source")
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud(run: Path, linnet: Callable[..., Any]) -> None:
+    assert linnet("eval", run, "--windows", 1).err == ""
+    damaged = run / "checkpoints" / "step_00000006" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    result = linnet("eval", run, "--windows", 1, "--json")
+    assert (result.code, result.err.count("\n")) == (0, 1)
+    assert str(damaged) in result.err
+    assert json.loads(result.out)["model"].endswith("at step 3")
+    assert str(damaged) in linnet("generate", run, "--max-new-tokens", 1).err
+
+
+@pytest.mark.parametrize("weight_map", [[], {"a": 1}, None, "model.safetensors", {"a": "../x.safetensors"}])
+def test_an_index_of_weights_that_is_none(
+    tmp_path: Path, linnet: Callable[..., Any], tiny: Callable[..., dict[str, Any]], weight_map: Any
+) -> None:
+    config = {"model_type": "llama", **tiny()["model"], "vocab_size": 300, "rms_norm_eps": 1e-5}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    refused(linnet("eval", tmp_path, "--source", "builtin:stories"), str(index))
 
 
 def test_runs_lists_state_step_and_losses(run: Path, linnet: Callable[..., Any]) -> None:
