@@ -25,7 +25,7 @@ demo: $(READY)
 	@echo "runs/demo holds the run: config.yaml, train.log, metrics.jsonl, samples.jsonl, checkpoints, tokenizer."
 	@echo "Curves:        $(BIN)/tensorboard --logdir runs"
 	@echo "More stories:  $(BIN)/linnet generate runs/demo --prompt 'One day'"
-	@echo "Train longer:  $(BIN)/linnet train configs/demo.yaml --train.max_steps 1000"
+	@echo "Train longer:  $(BIN)/linnet train configs/demo.yaml --train.max_steps 4000 --train.max_seconds null --run_dir runs/longer"
 
 test: $(READY)
 	$(BIN)/pytest -n 2
