@@ -40,6 +40,24 @@ def test_however_the_global_batch_is_cut(tiny: Callable[..., dict[str, Any]], tm
     assert losses[8][0] != pytest.approx(losses[8][-1], rel=1e-3), "nothing was learned, so nothing was compared"
 
 
+def test_the_step_takes_the_rate_it_is_given(tiny: Callable[..., dict[str, Any]]) -> None:
+    config = build_config({**tiny(), "model": {**tiny()["model"], "vocab_size": 300}}).model
+    ids, device = torch.randint(0, 300, (2, 9)), torch.device("cpu")
+    moved = []
+    for rate in (0.0, 1e-3, 2e-3):
+        torch.manual_seed(1)
+        model = TransformerLM(config)
+        before = model.model.layers[0].mlp.up_proj.weight.clone()
+        optimizer = torch.optim.SGD(model.parameters(), lr=5.0)
+        batch, state = Batch(ids[:, :-1], ids[:, 1:], 16), TrainState.fresh(device)
+        precision = Precision("float32", device)
+        train_step(model, optimizer, [batch], state, precision, learning_rate=rate, max_grad_norm=0.0)
+        moved.append((model.model.layers[0].mlp.up_proj.weight - before).norm().item())
+    assert moved[0] == 0
+    assert moved[2] == pytest.approx(2 * moved[1], rel=1e-2)
+    assert moved[1] > 0
+
+
 def test_micro_batches_of_unequal_size_weigh_by_their_targets(tiny: Callable[..., dict[str, Any]]) -> None:
     """The loss is the mean over all target tokens, not the mean of the micro-batches' means; padding does not count."""
     config = build_config({**tiny(), "model": {**tiny()["model"], "vocab_size": 300}}).model

@@ -79,6 +79,15 @@ def test_rms_norm_equals_pytorchs_and_computes_in_float32(dtype: torch.dtype) ->
     torch.testing.assert_close(layer(x).float(), expected, rtol=tolerance, atol=tolerance)
 
 
+def test_rms_norm_of_bfloat16_is_that_of_float32_rounded() -> None:
+    layer = RMSNorm(512)
+    x = torch.randn(8, 512).to(torch.bfloat16)
+    wide = x.float()
+    expected = (wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt()).to(torch.bfloat16)
+    assert layer(x).dtype == torch.bfloat16
+    assert (layer(x) != expected).float().mean() < 1e-3, "rounded once, but for ties"
+
+
 def test_rms_norm_of_large_bfloat16_does_not_overflow_its_square() -> None:
     x = torch.full((1, 8), 1e30, dtype=torch.bfloat16)
     assert torch.isfinite(RMSNorm(8)(x * 1e-12)).all()

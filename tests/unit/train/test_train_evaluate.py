@@ -33,6 +33,7 @@ def test_loss_perplexity_and_bits_per_byte_by_hand() -> None:
         ModelConfig(vocab_size=258, hidden_size=16, num_attention_heads=2, num_hidden_layers=1, initializer_range=0.3)
     )
     ids = torch.randint(0, 258, (3, 9))
+    ids[:, 2], ids[:, 4] = 0, 257  # an end of text, which stands for no byte, and a token of three
     targets = ids[:, 1:].clone()
     targets[0, 6:] = -100
     batches = [
