@@ -40,9 +40,17 @@ def parse_overrides(tokens: Sequence[str]) -> list[tuple[str, str]]:
         key, equals, value = token[2:].partition("=")
         if not equals:
             if "." not in key and key != "model":
-                raise UserError(f"there is no option '{token}': see --help, or give settings as --section.key value")
+                raise UserError(f"there is no option '{token}'{_meant(key)}; settings are given as --section.key value")
             if not rest:
                 raise UserError(f"{token} needs a value")
             value = rest.pop(0)
         pairs.append((key, value))
     return pairs
+
+
+def _meant(key: str) -> str:
+    """A setting of that name, in the section it was given without."""
+    from linnet.config import SECTIONS
+
+    found = [f"--{section}.{key}" for section, settings in SECTIONS.items() if key in settings.model_fields]
+    return f", did you mean {' or '.join(found)}?" if found else ", see --help"

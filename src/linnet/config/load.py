@@ -70,7 +70,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such config file") from error
     except IsADirectoryError as error:
-        raise UserError(f"{path}: is a directory, not a config file: give a .yaml file") from error
+        raise UserError(
+            f"{path}: is a directory, not a config file: give a .yaml file; a run goes on with "
+            f"`linnet train {path}/config.yaml --run_dir {path}`"
+        ) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 text: give a YAML file") from error
     value = _parse(text, str(path))
@@ -120,6 +123,8 @@ def _apply(values: dict[str, Any], dotted: str, text: str) -> dict[str, Any]:
         raise UserError(f"--{dotted}: there is no section '{section}'{nearest(section, SECTIONS)}; {_known(SECTIONS)}")
     if not key:
         return {**values, section: _parse(text, f"--{dotted}")}
+    if dotted == "model.preset":
+        return {**values, section: text}
     fields = SECTIONS[section].model_fields
     _refuse_unknown([key], fields, section, "--")
     value = _value(text, fields[key].annotation, f"--{dotted}")

@@ -28,6 +28,12 @@ def test_overrides_reach_into_a_preset(tmp_path: Path) -> None:
     assert config.train.max_steps == 20
 
 
+def test_a_preset_can_be_chosen_on_the_command_line() -> None:
+    for key in ("model", "model.preset"):
+        config = load_config(None, [(key, "smollm2-360m"), ("model.num_hidden_layers", "2")])
+        assert (config.model.hidden_size, config.model.num_hidden_layers) == (960, 2)
+
+
 def test_a_mapping_may_stand_upon_a_preset() -> None:
     model = build_config({"model": {"preset": "smollm2-135m", "position_embedding": "none"}}).model
     assert (model.position_embedding, model.num_key_value_heads) == ("none", 3)
