@@ -15,6 +15,9 @@ from linnet.data import Batch
 from linnet.model import IGNORED, TransformerLM
 from linnet.tokenizer import Tokenizer
 
+# With a small vocabulary the logits bound nothing, and the activations would.
+MOST_TOKENS_AT_ONCE = 65536
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -91,5 +94,6 @@ def evaluate(
 
 
 def evaluation_batch_size(vocab_size: int, seq_len: int, logit_bytes: int = 2**28) -> int:
-    """Windows to forward at once so that their float32 logits stay within `logit_bytes`."""
-    return max(1, logit_bytes // (4 * vocab_size * seq_len))
+    """Windows to forward at once so that their float32 logits stay within `logit_bytes`, and their tokens bounded."""
+    by_logits = logit_bytes // (4 * vocab_size * seq_len)
+    return max(1, min(by_logits, MOST_TOKENS_AT_ONCE // seq_len))
