@@ -145,6 +145,23 @@ class Tokenizer:
         """The ids of a text as an array of `dtype`; needs far less memory than the list."""
         return np.fromiter(self._ids([text], TEXT_BLOCK, self._text_cache), dtype=self._dtype)
 
+    def encode_ragged(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        """The ids of several texts, each encoded on its own, as one array.
+
+        May be called from several threads at once.
+
+        Returns:
+            `(ids, offsets)`: ids of all texts one after another, of `dtype`; those of text i are
+            `ids[offsets[i] : offsets[i + 1]]`.
+
+        Raises:
+            UserError: a lone surrogate in a text.
+        """
+        arrays = [self.encode_array(text) for text in texts]
+        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
+        np.cumsum([array.size for array in arrays], out=offsets[1:])
+        return np.concatenate([np.zeros(0, self._dtype), *arrays]), offsets
+
     def encode_iterable(self, texts: Iterable[str]) -> Iterator[int]:
         """The ids of the one text that `texts` make up together, wherever it is cut.
 
