@@ -1,0 +1,442 @@
+"""The merges of byte-pair encoding, learned over flat arrays.
+
+Each distinct pre-token is laid out once, a cell a byte. A token is written in the first and in the last cell of the
+bytes it spans, so that both neighbours are found without links: the next begins where this one's bytes end, and the
+cell before it ends the one before. Cells inside a token hold what is left there; no list points at them any more but
+as GONE or as another token than it expects.
+
+Every pair keeps the cells at which it was once seen, in ascending order. A merge visits them, adds up by neighbour what
+it takes away and what it makes, and then touches each neighbouring pair once.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from linnet.tokenizer.kernels.compiling import inner, kernel
+from linnet.tokenizer.kernels.counting import COUNT, PLACE
+from linnet.tokenizer.kernels.words import LONG, load64
+
+Integers = npt.NDArray[np.int64]
+
+# A cell: the frequency of its word above, a token below.
+TOKEN_BITS = 24
+TOKEN = (1 << TOKEN_BITS) - 1
+NONE, GONE = TOKEN, TOKEN - 1
+MOST_TOKENS = GONE
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_HASH_SHIFT = np.uint64(24)
+
+# What `state` counts.
+PAIRS, HEAP, SEEN, TOKENS, SPELT = range(5)
+
+
+class Corpus(NamedTuple):
+    """All arrays that training works on.
+
+    Attributes:
+        cells: (bytes of all words and one NONE between and around them).
+        seen: cells at which pairs were seen, pair after pair.
+        pairs: (pairs, 4) left token, right token, first of its places in `seen`, number of them.
+        counts: of each pair, weighted by the frequency of words.
+        index: (power of two, 2) hash table from left << 32 | right, plus one, to pair.
+        heap: (pairs, 2) count when it was put there, pair.
+        starts: where each token's bytes begin in `spelling`; one more than there are tokens.
+        spelling: bytes of all tokens.
+        sums: (tokens, 6) during a merge, for each neighbour: OLD_LEFT and the names beside it, and how many.
+        touched: (3, tokens) the neighbours that have sums.
+        state: PAIRS, HEAP, SEEN, TOKENS, SPELT.
+    """
+
+    cells: Integers
+    seen: npt.NDArray[np.uint32]
+    pairs: Integers
+    counts: Integers
+    index: npt.NDArray[np.uint64]
+    heap: Integers
+    starts: Integers
+    spelling: npt.NDArray[np.uint8]
+    sums: Integers
+    touched: Integers
+    state: Integers
+
+
+# Neighbours of the merged token: on its left; on its right before the merge; on its right after it.
+LEFT, OLD_RIGHT, RIGHT = range(3)
+
+
+@kernel
+def measure(table, arena):
+    """(words of two bytes and more, their bytes) in a table of counts."""
+    words = 0
+    total = 0
+    for at in range(table.shape[0]):
+        if table[at, COUNT] == 0:
+            continue
+        size = np.int64(table[at, 1] >> np.uint64(56))
+        if table[at, 1] >= LONG:
+            size = np.int64(load64(arena, np.int64(table[at, PLACE])))
+        if size > 1:
+            words += 1
+            total += size
+    return words, total
+
+
+@kernel
+def lay_out(table, arena, cells):
+    """Writes each word of two bytes and more into `cells`."""
+    cell = 0
+    cells[cell] = NONE
+    cell += 1
+    for at in range(table.shape[0]):
+        count = np.int64(table[at, COUNT])
+        if count == 0:
+            continue
+        frequency = count << TOKEN_BITS
+        if table[at, 1] >= LONG:
+            place = np.int64(table[at, PLACE])
+            size = np.int64(load64(arena, place))
+            for byte in range(size):
+                cells[cell + byte] = frequency | np.int64(arena[place + 8 + byte])
+        else:
+            size = np.int64(table[at, 1] >> np.uint64(56))
+            if size < 2:
+                continue
+            for byte in range(size):
+                word = table[at, 0] if byte < 8 else table[at, 1]
+                cells[cell + byte] = frequency | np.int64(word >> np.uint64(8 * (byte & 7)) & np.uint64(0xFF))
+        cell += size
+        cells[cell] = NONE
+        cell += 1
+
+
+@kernel
+def index_bytes(corpus):
+    """Counts the pairs of bytes and makes the first pairs, their places and the heap."""
+    cells = corpus.cells
+    counts = np.zeros(1 << 16, np.int64)
+    places = np.zeros(1 << 16, np.int64)
+    for cell in range(1, cells.size - 1):
+        left = cells[cell] & TOKEN
+        right = cells[cell + 1] & TOKEN
+        if left != NONE and right != NONE:
+            counts[left << 8 | right] += cells[cell] >> TOKEN_BITS
+            places[left << 8 | right] += 1
+    for both in range(1 << 16):
+        if places[both]:
+            size = places[both]
+            places[both] = corpus.state[SEEN]
+            _add_pair(corpus, both >> 8, both & 0xFF, counts[both], size)
+    for cell in range(1, cells.size - 1):
+        left = cells[cell] & TOKEN
+        right = cells[cell + 1] & TOKEN
+        if left != NONE and right != NONE:
+            corpus.seen[places[left << 8 | right]] = cell
+            places[left << 8 | right] += 1
+
+
+@inner
+def _add_pair(corpus, left, right, count, places):
+    """A new pair with room for its places."""
+    pair = corpus.state[PAIRS]
+    corpus.pairs[pair, 0] = left
+    corpus.pairs[pair, 1] = right
+    corpus.pairs[pair, 2] = corpus.state[SEEN]
+    corpus.pairs[pair, 3] = places
+    corpus.counts[pair] = count
+    corpus.state[PAIRS] += 1
+    corpus.state[SEEN] += places
+    _enter(corpus.index, left, right, pair)
+    _push(corpus, count, pair)
+
+
+@inner
+def _hashed(key, mask):
+    mixed = key * _MULTIPLIER
+    return np.int64((mixed ^ (mixed >> _HASH_SHIFT) ^ (mixed >> np.uint64(40))) & np.uint64(mask))
+
+
+@inner
+def _enter(index, left, right, pair):
+    key = np.uint64(left << 32 | right) + np.uint64(1)
+    mask = index.shape[0] - 1
+    at = _hashed(key, mask)
+    while index[at, 0] != 0:
+        at = (at + 1) & mask
+    index[at, 0] = key
+    index[at, 1] = pair
+
+
+@inner
+def _find(index, left, right):
+    key = np.uint64(left << 32 | right) + np.uint64(1)
+    mask = index.shape[0] - 1
+    at = _hashed(key, mask)
+    while index[at, 0] != key:
+        at = (at + 1) & mask
+    return np.int64(index[at, 1])
+
+
+@kernel
+def enter_all(corpus, index):
+    """Enters every pair into a new, larger index."""
+    for pair in range(corpus.state[PAIRS]):
+        _enter(index, corpus.pairs[pair, 0], corpus.pairs[pair, 1], pair)
+
+
+@inner
+def _token_order(starts, spelling, one, other):
+    """Below, at or above zero as the bytes of a token sort before, with or after another's."""
+    if one == other:
+        return 0
+    at = starts[one]
+    end = starts[one + 1]
+    with_ = starts[other]
+    end_other = starts[other + 1]
+    while at < end and with_ < end_other:
+        difference = np.int64(spelling[at]) - np.int64(spelling[with_])
+        if difference != 0:
+            return difference
+        at += 1
+        with_ += 1
+    return (end - at) - (end_other - with_)
+
+
+@inner
+def _goes_first(pairs, starts, spelling, count, pair, other_count, other):
+    """Whether a pair is merged before another: the more frequent, then the greater pair of byte strings."""
+    if count != other_count:
+        return count > other_count
+    order = _token_order(starts, spelling, pairs[pair, 0], pairs[other, 0])
+    if order == 0:
+        order = _token_order(starts, spelling, pairs[pair, 1], pairs[other, 1])
+    return order > 0
+
+
+@inner
+def _push(corpus, count, pair):
+    heap, pairs, starts, spelling = corpus.heap, corpus.pairs, corpus.starts, corpus.spelling
+    at = corpus.state[HEAP]
+    corpus.state[HEAP] += 1
+    while at > 0:
+        parent = (at - 1) >> 1
+        if not _goes_first(pairs, starts, spelling, count, pair, heap[parent, 0], heap[parent, 1]):
+            break
+        heap[at, 0] = heap[parent, 0]
+        heap[at, 1] = heap[parent, 1]
+        at = parent
+    heap[at, 0] = count
+    heap[at, 1] = pair
+
+
+@inner
+def _replace_top(corpus, count, pair):
+    """Puts an entry in the place of the first and lets it sink."""
+    heap, pairs, starts, spelling = corpus.heap, corpus.pairs, corpus.starts, corpus.spelling
+    size = corpus.state[HEAP]
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and _goes_first(
+            pairs, starts, spelling, heap[child + 1, 0], heap[child + 1, 1], heap[child, 0], heap[child, 1]
+        ):
+            child += 1
+        if not _goes_first(pairs, starts, spelling, heap[child, 0], heap[child, 1], count, pair):
+            break
+        heap[at, 0] = heap[child, 0]
+        heap[at, 1] = heap[child, 1]
+        at = child
+    heap[at, 0] = count
+    heap[at, 1] = pair
+
+
+@inner
+def _pop(corpus):
+    """The pair to merge next, or -1; counts only fall, so an entry that is out of date sinks with its count of now."""
+    while corpus.state[HEAP] > 0:
+        count = corpus.heap[0, 0]
+        pair = corpus.heap[0, 1]
+        now = corpus.counts[pair]
+        if now == count:
+            corpus.state[HEAP] -= 1
+            size = corpus.state[HEAP]
+            _replace_top(corpus, corpus.heap[size, 0], corpus.heap[size, 1])
+            return pair
+        if now > 0:
+            _replace_top(corpus, now, pair)
+        else:
+            corpus.state[HEAP] -= 1
+            size = corpus.state[HEAP]
+            _replace_top(corpus, corpus.heap[size, 0], corpus.heap[size, 1])
+    return -1
+
+
+@inner
+def _spell(corpus, left, right):
+    """Gives the joined bytes of two tokens the next id."""
+    new = corpus.state[TOKENS]
+    end = corpus.state[SPELT]
+    for token in (left, right):
+        for at in range(corpus.starts[token], corpus.starts[token + 1]):
+            corpus.spelling[end] = corpus.spelling[at]
+            end += 1
+    corpus.state[TOKENS] += 1
+    corpus.state[SPELT] = end
+    corpus.starts[new + 1] = end
+    return new
+
+
+@inner
+def _note(sums, touched, side, neighbour, known, frequency):
+    """Adds an occurrence to the sum of a neighbour; returns how many neighbours there are."""
+    if sums[neighbour, 2 * side + 1] == 0:
+        touched[side, known] = neighbour
+        known += 1
+    sums[neighbour, 2 * side] += frequency
+    sums[neighbour, 2 * side + 1] += 1
+    return known
+
+
+@inner
+def _join(corpus, pair, new):
+    """Writes `new` wherever the pair stands, and keeps those cells at the beginning of the pair's places.
+
+    Returns:
+        (cells, neighbours on the left, neighbours on the right as they were).
+    """
+    cells, seen, sums, touched = corpus.cells, corpus.seen, corpus.sums, corpus.touched
+    left = corpus.pairs[pair, 0]
+    right = corpus.pairs[pair, 1]
+    first = corpus.pairs[pair, 2]
+    size_left = corpus.starts[left + 1] - corpus.starts[left]
+    size = corpus.starts[new + 1] - corpus.starts[new]
+    kept = first
+    lefts = 0
+    rights = 0
+    for place in range(first, first + corpus.pairs[pair, 3]):
+        cell = np.int64(seen[place])
+        found = cells[cell]
+        middle = cell + size_left
+        if found & TOKEN != left or cells[middle] & TOKEN != right:
+            continue
+        frequency = found >> TOKEN_BITS
+        before = cells[cell - 1] & TOKEN
+        after = cells[cell + size] & TOKEN
+        if before != NONE:
+            lefts = _note(sums, touched, LEFT, before, lefts, frequency)
+        if after != NONE:
+            rights = _note(sums, touched, OLD_RIGHT, after, rights, frequency)
+        cells[middle] = GONE
+        cells[cell] = cells[cell + size - 1] = frequency << TOKEN_BITS | new
+        seen[kept] = cell
+        kept += 1
+    return kept - first, lefts, rights
+
+
+@inner
+def _note_new_rights(corpus, pair, new, kept):
+    """Sums up what follows `new`; where that is `new` again, it is a left neighbour there."""
+    cells, seen, sums, touched = corpus.cells, corpus.seen, corpus.sums, corpus.touched
+    first = corpus.pairs[pair, 2]
+    size = corpus.starts[new + 1] - corpus.starts[new]
+    rights = 0
+    for place in range(first, first + kept):
+        cell = np.int64(seen[place])
+        after = cells[cell + size] & TOKEN
+        if after != NONE and after != new:
+            rights = _note(sums, touched, RIGHT, after, rights, cells[cell] >> TOKEN_BITS)
+    return rights
+
+
+@inner
+def _take_away(corpus, left, right, frequency):
+    corpus.counts[_find(corpus.index, left, right)] -= frequency
+
+
+@inner
+def _settle(corpus, pair, new, lefts, old_rights, rights):
+    """Lowers the counts of pairs that the merge broke and makes those that it formed, with room for their places."""
+    left = corpus.pairs[pair, 0]
+    right = corpus.pairs[pair, 1]
+    sums = corpus.sums
+    touched = corpus.touched
+    for at in range(lefts):
+        neighbour = touched[LEFT, at]
+        # Between two new tokens the pair that is gone was counted as what follows the first.
+        if neighbour != new:
+            _take_away(corpus, neighbour, left, sums[neighbour, 2 * LEFT])
+    for at in range(old_rights):
+        neighbour = touched[OLD_RIGHT, at]
+        _take_away(corpus, right, neighbour, sums[neighbour, 2 * OLD_RIGHT])
+        sums[neighbour, 2 * OLD_RIGHT] = sums[neighbour, 2 * OLD_RIGHT + 1] = 0
+    corpus.counts[pair] = 0
+    for side, known in ((LEFT, lefts), (RIGHT, rights)):
+        for at in range(known):
+            neighbour = touched[side, at]
+            places = sums[neighbour, 2 * side + 1]
+            # From here on the sum of places is the next free one.
+            sums[neighbour, 2 * side + 1] = corpus.state[SEEN]
+            if side == LEFT:
+                _add_pair(corpus, neighbour, new, sums[neighbour, 2 * side], places)
+            else:
+                _add_pair(corpus, new, neighbour, sums[neighbour, 2 * side], places)
+
+
+@inner
+def _place(corpus, pair, new, kept, lefts, rights):
+    """Lists the cells at which each new pair stands, and clears the sums."""
+    cells, seen, sums, starts = corpus.cells, corpus.seen, corpus.sums, corpus.starts
+    first = corpus.pairs[pair, 2]
+    size = corpus.starts[new + 1] - corpus.starts[new]
+    for place in range(first, first + kept):
+        cell = np.int64(seen[place])
+        before = cells[cell - 1] & TOKEN
+        if before != NONE:
+            seen[sums[before, 2 * LEFT + 1]] = cell - (starts[before + 1] - starts[before])
+            sums[before, 2 * LEFT + 1] += 1
+        after = cells[cell + size] & TOKEN
+        if after != NONE and after != new:
+            seen[sums[after, 2 * RIGHT + 1]] = cell
+            sums[after, 2 * RIGHT + 1] += 1
+    for side, known in ((LEFT, lefts), (RIGHT, rights)):
+        for at in range(known):
+            neighbour = corpus.touched[side, at]
+            sums[neighbour, 2 * side] = sums[neighbour, 2 * side + 1] = 0
+
+
+@kernel
+def merge(corpus, wanted, merges, done):
+    """Merges until `wanted` merges are done, no pair is left, or an array may be too small for the next one.
+
+    Args:
+        merges: (wanted, 2) tokens of each merge; filled from `done` on.
+
+    Returns:
+        (merges done, bytes of spelling wanted, 0 unless that is what is missing, whether pairs are left).
+    """
+    while done < wanted:
+        pair = _pop(corpus)
+        if pair < 0:
+            return done, 0, False
+        left = corpus.pairs[pair, 0]
+        right = corpus.pairs[pair, 1]
+        size = corpus.starts[left + 1] - corpus.starts[left] + corpus.starts[right + 1] - corpus.starts[right]
+        made = 2 * min(corpus.pairs[pair, 3], corpus.state[TOKENS] + 1)
+        cramped = corpus.state[PAIRS] + made > corpus.counts.size
+        if cramped or corpus.state[SPELT] + size > corpus.spelling.size:
+            _push(corpus, corpus.counts[pair], pair)
+            return done, 0 if cramped else size, True
+        new = _spell(corpus, left, right)
+        kept, lefts, old_rights = _join(corpus, pair, new)
+        rights = _note_new_rights(corpus, pair, new, kept)
+        _settle(corpus, pair, new, lefts, old_rights, rights)
+        _place(corpus, pair, new, kept, lefts, rights)
+        merges[done, 0] = left
+        merges[done, 1] = right
+        done += 1
+    return done, 0, True

@@ -1,0 +1,34 @@
+"""What each code point is to the pre-tokenizers, as the `regex` library has it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import regex
+
+LETTER, NUMBER, SPACE, MARK, UPPER, LOWER, NEWLINE = (1 << bit for bit in range(7))
+CODE_POINTS = 0x110000
+_SURROGATES = range(0xD800, 0xE000)
+# UPPER and LOWER are the two sides of o200k's words: letters without case and marks belong to both.
+_MEMBERS = {
+    LETTER: r"\p{L}+",
+    NUMBER: r"\p{N}+",
+    SPACE: r"\s+",
+    MARK: r"\p{M}+",
+    UPPER: r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+",
+    LOWER: r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+    NEWLINE: r"[\r\n]+",
+}
+
+
+def unicode_classes() -> npt.NDArray[np.uint8]:
+    """For each code point, the flags of the classes that hold it."""
+    points = np.delete(np.arange(CODE_POINTS, dtype="<u4"), slice(_SURROGATES.start, _SURROGATES.stop))
+    text = points.tobytes().decode("utf-32-le")
+    flags = np.zeros(points.size, dtype=np.uint8)
+    for flag, expression in _MEMBERS.items():
+        for match in regex.finditer(expression, text):
+            flags[match.start() : match.end()] |= flag
+    classes = np.zeros(CODE_POINTS, dtype=np.uint8)
+    classes[points] = flags
+    return classes
