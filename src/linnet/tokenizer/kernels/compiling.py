@@ -1,17 +1,75 @@
-"""Compiling the kernels with numba."""
+"""Compiling the kernels with numba, once for each machine."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+logger = logging.getLogger("linnet.tokenizer")
+
+# All kernels together take less than a tenth of this.
+ROOM_BYTES = 50_000_000
+
+
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept, or None where no folder can be written.
+
+    That is numba's own `NUMBA_CACHE_DIR` if it is set; otherwise a folder in the user's cache, named after the kernels'
+    sources and numba's version, so that what is there is never out of date.
+    """
+    if numba.config.CACHE_DIR:
+        folder = Path(numba.config.CACHE_DIR)
+    else:
+        digest = hashlib.sha256(numba.__version__.encode())
+        for path in sorted(Path(__file__).parent.glob("*.py")):
+            digest.update(path.read_bytes())
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = Path(home).expanduser() / "linnet" / f"kernels-{digest.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder if shutil.disk_usage(folder).free > ROOM_BYTES else None
+    except (OSError, RuntimeError):  # RuntimeError: there is no home directory
+        return None
+
+
+_FOLDER = cache_folder()
+
 
 def kernel(function: Function) -> Function:
-    return numba.njit(nogil=True, error_model="numpy", cache=True)(function)
+    """Compiles a function that Python calls: without the interpreter's lock, kept on disk."""
+    given = numba.config.CACHE_DIR
+    # numba asks where to keep a function when it is decorated, and nobody else's functions are to go there.
+    numba.config.CACHE_DIR = str(_FOLDER or given)
+    try:
+        compiled: Function = numba.njit(nogil=True, error_model="numpy", cache=_FOLDER is not None)(function)
+    finally:
+        numba.config.CACHE_DIR = given
+    return compiled
+
 
 def inner(function: Function) -> Function:
-    return numba.njit(nogil=True, error_model="numpy")(function)
+    """Compiles a function that only kernels call, as part of them."""
+    compiled: Function = numba.njit(nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def tell_of_compiling() -> None:
+    """Says, where the kernels are yet to be compiled, that they will be."""
+    if _FOLDER is None:
+        logger.warning(
+            "linnet: compiling the tokenizer's machine code (about 10 seconds), anew in each process since no cache "
+            "folder can be written; set NUMBA_CACHE_DIR to one that can"
+        )
+    elif next(_FOLDER.rglob("*.nbi"), None) is None:
+        logger.warning("linnet: compiling the tokenizer's machine code, once on this machine (about 10 seconds)")

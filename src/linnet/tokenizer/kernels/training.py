@@ -181,10 +181,10 @@ def _find(index, left, right):
 
 
 @kernel
-def enter_all(corpus, index):
-    """Enters every pair into a new, larger index."""
+def enter_all(corpus):
+    """Enters every pair into a new index."""
     for pair in range(corpus.state[PAIRS]):
-        _enter(index, corpus.pairs[pair, 0], corpus.pairs[pair, 1], pair)
+        _enter(corpus.index, corpus.pairs[pair, 0], corpus.pairs[pair, 1], pair)
 
 
 @inner

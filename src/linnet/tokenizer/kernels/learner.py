@@ -1,0 +1,116 @@
+"""Merges learned from counts of pre-tokens: the arrays that the kernels work on, and their growth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from linnet.errors import UserError
+from linnet.tokenizer.kernels.counter import PieceCounter
+from linnet.tokenizer.kernels.training import (
+    MOST_TOKENS,
+    SPELT,
+    TOKENS,
+    Corpus,
+    enter_all,
+    index_bytes,
+    lay_out,
+    measure,
+    merge,
+)
+
+Array = npt.NDArray[Any]
+
+BYTES = 256
+_FIRST_PAIRS = 1 << 17
+_MERGES_AT_ONCE = 500
+# Cells are numbered in 32 bits, three lists of them in all.
+_MOST_CELLS = 1 << 32
+
+
+def learn_merges(
+    counter: PieceCounter, wanted: int, progress: Callable[[int], None] | None = None
+) -> list[tuple[bytes, bytes]]:
+    """The merges of byte-pair encoding, most frequent pair first, ties to the greater pair of byte strings.
+
+    Args:
+        counter: is emptied, so that its memory is there for the merges.
+        wanted: merges to make; there are fewer where no pair is left.
+        progress: called with the merges done.
+
+    Raises:
+        UserError: more distinct text or a larger vocabulary than fits the cells.
+    """
+    corpus = _corpus(counter, wanted)
+    merges = np.empty((wanted, 2), dtype=np.int64)
+    done, pairs_left = 0, True
+    while done < wanted and pairs_left:
+        target = min(done + _MERGES_AT_ONCE, wanted)
+        done, spelling_missing, pairs_left = merge(corpus, target, merges, done)
+        if progress is not None:
+            progress(done)
+        if spelling_missing:
+            corpus = corpus._replace(spelling=_longer(corpus.spelling, corpus.spelling.size + spelling_missing))
+        elif done < target and pairs_left:
+            corpus = _with_more_pairs(corpus)
+    spelling, starts = corpus.spelling.tobytes(), corpus.starts[: int(corpus.state[TOKENS]) + 1].tolist()
+    tokens = [spelling[start:end] for start, end in pairwise(starts)]
+    return [(tokens[left], tokens[right]) for left, right in merges[:done].tolist()]
+
+
+def _corpus(counter: PieceCounter, wanted: int) -> Corpus:
+    words, total = measure(counter.table, counter.arena)
+    cells = words + total + 1
+    if cells > _MOST_CELLS or BYTES + wanted > MOST_TOKENS:
+        raise UserError(
+            f"{words:,} distinct pre-tokens of {total:,} bytes and {BYTES + wanted:,} tokens are more than can be "
+            "trained on: set max_bytes or sample, or lower vocab_size."
+        )
+    tokens = BYTES + wanted
+    spelling = np.empty(max(8 * tokens, 1 << 16), dtype=np.uint8)
+    spelling[:BYTES] = np.arange(BYTES)
+    starts = np.zeros(tokens + 1, dtype=np.int64)
+    starts[: BYTES + 1] = np.arange(BYTES + 1)
+    state = np.zeros(5, dtype=np.int64)
+    state[TOKENS] = state[SPELT] = BYTES
+    corpus = Corpus(
+        cells=np.empty(cells, dtype=np.int64),
+        # A cell begins at most one pair at first, and each merge, which takes a token away, makes at most two.
+        # Memory that is not written to is never there.
+        seen=np.empty(3 * cells, dtype=np.uint32),
+        pairs=np.empty((_FIRST_PAIRS, 4), dtype=np.int64),
+        counts=np.empty(_FIRST_PAIRS, dtype=np.int64),
+        index=np.zeros((2 * _FIRST_PAIRS, 2), dtype=np.uint64),
+        heap=np.empty((_FIRST_PAIRS, 2), dtype=np.int64),
+        starts=starts,
+        spelling=spelling,
+        sums=np.zeros((tokens, 6), dtype=np.int64),
+        touched=np.empty((3, tokens), dtype=np.int64),
+        state=state,
+    )
+    lay_out(counter.table, counter.arena, corpus.cells)
+    counter.clear()
+    index_bytes(corpus)
+    return corpus
+
+
+def _with_more_pairs(corpus: Corpus) -> Corpus:
+    room = 2 * corpus.counts.size
+    corpus = corpus._replace(
+        pairs=_longer(corpus.pairs, room),
+        counts=_longer(corpus.counts, room),
+        index=np.zeros((2 * room, 2), dtype=np.uint64),
+        heap=_longer(corpus.heap, room),
+    )
+    enter_all(corpus)
+    return corpus
+
+
+def _longer(array: Array, length: int) -> Array:
+    grown = np.empty((length, *array.shape[1:]), dtype=array.dtype)
+    grown[: array.shape[0]] = array
+    return grown
