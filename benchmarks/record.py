@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,8 +20,8 @@ from linnet.runtime import processor_name
 RESULTS = Path(__file__).parent / "results"
 
 
-def circumstances() -> dict[str, Any]:
-    """Where and how a measurement was made."""
+def circumstances(packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Where and how a measurement was made, with the versions of `packages` beside the usual ones."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": ["python", *(Path(word).name if "/" in word else word for word in sys.argv)],
@@ -34,7 +35,7 @@ def circumstances() -> dict[str, Any]:
         "versions": {
             "linnet": __version__,
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "transformers", "numpy")},
+            **{name: version(name) for name in ("torch", "transformers", "numpy", *packages)},
         },
     }
 

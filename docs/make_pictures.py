@@ -1,22 +1,39 @@
-"""Draws docs/pictures/demo-loss.svg from a run directory: loss against time, and the floor no model can beat.
+"""Draws the pictures of the docs.
 
-python docs/make_pictures.py runs/demo
+python docs/make_pictures.py demo-loss runs/demo   loss of a run against time, and the floor no model can beat
+python docs/make_pictures.py bytes-per-token       what a larger vocabulary gains, for stories and for linnet's source
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import subprocess
 import sys
+import tarfile
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import regex
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+
+from linnet.data.stories import stories
+from linnet.tokenizer import Tokenizer, train_bpe_from_texts
 
 PICTURES = Path(__file__).with_name("pictures")
+GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# Of one commit, so that the picture can be drawn again while the source goes on.
+SOURCE_COMMIT = "b23933a"
+BLUE, RED, GREEN = "#4477aa", "#ee6677", "#228833"
 
 
-def draw(run: Path, target: Path) -> None:
+def draw_loss(run: Path, target: Path) -> None:
     """Training and validation loss of `run` in nats per byte, over seconds since the process began."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     log = (run / "train.log").read_text(encoding="utf-8")
@@ -25,23 +42,71 @@ def draw(run: Path, target: Path) -> None:
     # One tokenizer, one text: the ratio of loss to loss per byte is the same throughout.
     per_byte = validated[-1]["val_nats_per_byte"] / validated[-1]["val_loss"]
     trained = [record for record in records if "loss" in record]
-    mpl.rcParams.update({"svg.hashsalt": "linnet", "font.size": 10})
     figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
     axes.plot(
         [record["seconds"] for record in trained],
         [record["loss"] * per_byte for record in trained],
-        color="#4477aa",
+        color=BLUE,
         label="training",
     )
     axes.plot(
         [record["seconds"] for record in validated],
         [record["val_nats_per_byte"] for record in validated],
         "o",
-        color="#ee6677",
+        color=RED,
         label="validation",
     )
-    axes.axhline(floor, color="#228833", linestyle="--", label=f"entropy of the text, {floor:.4f}")
+    axes.axhline(floor, color=GREEN, linestyle="--", label=f"entropy of the text, {floor:.4f}")
     axes.set(xlabel="seconds since the process began", ylabel="nats per byte", ylim=(0, 1.0), xlim=(0, None))
+    _save(figure, axes, target)
+
+
+def draw_bytes_per_token(target: Path) -> None:
+    """Bytes per token on text that was not trained on, over the size of the vocabulary."""
+    code = _source_files(SOURCE_COMMIT)
+    corpora = {
+        "stories": (BLUE, list(islice(stories(0), 2700)), list(islice(stories(1), 270))),
+        "linnet's Python source": (RED, [text for number, text in enumerate(code) if number % 10], code[::10]),
+    }
+    figure, axes = plt.subplots(figsize=(7.5, 3.6), layout="constrained")
+    for name, (color, training, held_out) in corpora.items():
+        points = _bytes_per_token(training, held_out)
+        ceiling = _bytes(held_out) / sum(len(regex.findall(GPT2, text)) for text in held_out)
+        print(f"{name}: trained on {_bytes(training):,} bytes, measured on {_bytes(held_out):,}; ceiling {ceiling:.2f}")
+        print("".join(f"{size:10,} tokens {value:6.2f} bytes per token\n" for size, value in points), end="")
+        axes.plot(*zip(*points, strict=True), "o-", color=color, label=name)
+        axes.axhline(ceiling, color=color, linestyle="--", label=f"one token per pre-token, {ceiling:.2f}")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set(xlabel="tokens in the vocabulary", ylabel="bytes per token", ylim=(0, 5))
+    _save(figure, axes, target)
+
+
+def _source_files(commit: str) -> list[str]:
+    """The Python files of src and tests as they were at `commit`, sorted by path."""
+    archive = ["git", "archive", commit, "src", "tests"]
+    packed = subprocess.run(archive, cwd=PICTURES.parents[1], check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as files:
+        members = sorted((member for member in files if member.name.endswith(".py")), key=lambda member: member.name)
+        return [file.read().decode() for member in members if (file := files.extractfile(member)) is not None]
+
+
+def _bytes_per_token(training: list[str], held_out: list[str]) -> list[tuple[int, float]]:
+    """(vocabulary size, bytes per token) for powers of two and for the size at which no pair is left."""
+    vocab, merges = train_bpe_from_texts(training, 1 << 16, [])
+    points = []
+    for size in [*(1 << power for power in range(8, len(vocab).bit_length())), len(vocab)]:
+        # BPE is greedy: a smaller vocabulary is the beginning of a larger one.
+        tokenizer = Tokenizer(dict(islice(vocab.items(), size)), merges[: size - 256])
+        points.append((size, _bytes(held_out) / sum(len(tokenizer.encode(text)) for text in held_out)))
+    return points
+
+
+def _bytes(texts: Iterable[str]) -> int:
+    return sum(len(text.encode()) for text in texts)
+
+
+def _save(figure: Figure, axes: Axes, target: Path) -> None:
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     target.parent.mkdir(exist_ok=True)
@@ -49,6 +114,11 @@ def draw(run: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    draw(Path(sys.argv[1]), PICTURES / "demo-loss.svg")
+    mpl.rcParams.update({"svg.hashsalt": "linnet", "font.size": 10})
+    match sys.argv[1:]:
+        case ["demo-loss", run]:
+            draw_loss(Path(run), PICTURES / "demo-loss.svg")
+        case ["bytes-per-token"]:
+            draw_bytes_per_token(PICTURES / "bytes-per-token.svg")
+        case _:
+            sys.exit(__doc__)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import unicodedata
 from pathlib import Path
 
 import pytest
@@ -13,72 +11,11 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
+from adversarial_text import CHARACTERS, SPECIALS, STRINGS_PER_PATTERN, adversarial_texts
 from linnet.tokenizer import Tokenizer, train_bpe_from_texts
-from linnet.tokenizer.pretokenize import PATTERNS
+from linnet.tokenizer.patterns import PATTERNS
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_end|><|im_end|>"]
-
-PARTS = [
-    *[" ", "  ", "   \t", "\n", "\n\n", " \n ", "\r\n", "\t", "\u00a0", "\u3000", "\u2028", "\x85", "\x1c", "\v\f"],
-    *["'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'LL", "'", "''s", "'l", "'v", "'r", "’s", "don't", "we'll"],
-    *[
-        "e\u0301",
-        "n\u0303o",
-        "\u0301",
-        "क्षि",
-        "ส้ม",
-        "שָׁלוֹם",
-        "مرحبا",
-        "한국어",
-        "日本語",
-        "你好,世界",
-        "ｶﾞ",
-        "Straße",
-        "ǅ",
-    ],
-    *["😀", "👩‍👩‍👧", "🇨🇭", "👍🏽", "\ufe0f", "\u200b", "\u200d", "\ufeff", "\x00", "\x07", "\x7f", "\u0080", "\ufffd"],
-    *["0", "7", "42", "1999", "3.14", "１２", "²", "½", "Ⅳ", "٣", "१२", "x2y", "10,000", "0x1F"],
-    *[
-        "the",
-        " the",
-        "The",
-        "ing",
-        "word",
-        " Lear",
-        "AAAA",
-        "aaaaaaaa",
-        "======",
-        "...",
-        "?!",
-        "(",
-        ")]",
-        "_",
-        "<|",
-        "|>",
-    ],
-    *[*SPECIALS, "<|endoftext|", "endoftext|>", "<<|im_end|>>", "<|im_end|><|im_start|>"],
-]
-
-
-# Of Unicode 3.2, which all libraries know: a later character is a letter to one and nothing yet to another.
-CHARACTERS = [
-    chr(point)
-    for point in [*range(0x3000), *range(0x3000, 0x110000, 7)]
-    if unicodedata.ucd_3_2_0.category(chr(point)) not in ("Cn", "Cs")
-]
-
-
-def generated(count: int, seed: int) -> list[str]:
-    """Strings from the parts above glued together, and from code points of the whole of Unicode."""
-    chance = random.Random(seed)
-    texts = []
-    for number in range(count):
-        if number % 5 == 4:
-            texts.append("".join(chance.choice(CHARACTERS) for _ in range(chance.randrange(24))))
-        else:
-            texts.append("".join(chance.choices(PARTS, k=chance.randrange(16))))
-    return texts
 
 
 def read(name: str) -> str:
@@ -113,12 +50,25 @@ def huggingface_gpt2(gpt2: Tokenizer) -> tokenizers.Tokenizer:
     return built
 
 
+def generated(count: int, seed: int) -> list[str]:
+    return list(adversarial_texts(count, seed))
+
+
+def library_pre_tokenizer(pattern: str) -> pre_tokenizers.PreTokenizer:
+    """Each pattern put together from the library's own parts."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if pattern == "gpt2":
+        return byte_level
+    if pattern == "smollm":
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), byte_level])
+    split = pre_tokenizers.Split(tokenizers.Regex(PATTERNS[pattern]), "isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
 def huggingface_trained(pattern: str, vocab_size: int, texts: list[str]) -> tokenizers.Tokenizer:
     """A tokenizer trained by the library itself."""
     made = tokenizers.Tokenizer(models.BPE())
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    made.pre_tokenizer = byte_level if pattern == "gpt2" else pre_tokenizers.Sequence([digits, byte_level])
+    made.pre_tokenizer = library_pre_tokenizer(pattern)
     made.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
@@ -146,7 +96,7 @@ def test_shakespeare_has_the_ids_of_tiktoken_and_tokenizers(
 def test_adversarial_text_has_the_ids_of_tiktoken_and_tokenizers(
     gpt2: Tokenizer, tiktoken_gpt2: tiktoken.Encoding, huggingface_gpt2: tokenizers.Tokenizer
 ) -> None:
-    texts = generated(10_000, seed=1)
+    texts = generated(STRINGS_PER_PATTERN, seed=1)
     ids = [gpt2.encode(text) for text in texts]
     assert ids == [tiktoken_gpt2.encode(text, allowed_special="all") for text in texts]
     assert ids == huggingface_ids(huggingface_gpt2, texts)
@@ -159,14 +109,22 @@ def test_without_special_tokens_no_text_is_special(gpt2: Tokenizer, tiktoken_gpt
         assert plain.encode(text) == tiktoken_gpt2.encode(text, disallowed_special=())
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "smollm"])
-def test_saved_tokenizer_gives_the_same_ids_in_tokenizers_and_transformers(pattern: str, tmp_path: Path) -> None:
-    texts = generated(10_000, seed=3)
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_trained_tokenizer_gives_the_same_ids_in_tiktoken_tokenizers_and_transformers(
+    pattern: str, tmp_path: Path
+) -> None:
+    texts = generated(STRINGS_PER_PATTERN, seed=3)
     corpus = [read("shakespeare.txt")[:300_000], *texts[:2000]]
     vocab, merges = train_bpe_from_texts(corpus, 3000, SPECIALS, pattern=pattern, workers=1)
     tokenizer = Tokenizer(vocab, merges, SPECIALS, pattern=pattern)
     tokenizer.save(tmp_path)
     ids = [tokenizer.encode(text) for text in texts]
+    assert [tokenizer.decode(some) for some in ids] == texts
+    ranks = {token: id for id, token in vocab.items() if id >= len(SPECIALS)}
+    ranked = tiktoken.Encoding(
+        "ours", pat_str=PATTERNS[pattern], mergeable_ranks=ranks, special_tokens=tokenizer.special_ids
+    )
+    assert ids == [ranked.encode(text, allowed_special="all") for text in texts]
     assert ids == huggingface_ids(tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")), texts)
     auto = AutoTokenizer.from_pretrained(tmp_path)
     assert ids[:2000] == auto(texts[:2000], add_special_tokens=False)["input_ids"]
@@ -175,9 +133,9 @@ def test_saved_tokenizer_gives_the_same_ids_in_tokenizers_and_transformers(patte
     assert set(auto("a b")) == {"input_ids", "attention_mask"}
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "smollm"])
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_tokenizer_trained_by_tokenizers_is_read_to_the_same_ids(pattern: str, tmp_path: Path) -> None:
-    texts = generated(10_000, seed=4)
+    texts = generated(STRINGS_PER_PATTERN, seed=4)
     other = huggingface_trained(pattern, 3000, [read("shakespeare.txt")[:300_000], *texts[:2000]])
     other.save(str(tmp_path / "tokenizer.json"))
     tokenizer = Tokenizer.from_pretrained(tmp_path)
@@ -199,12 +157,46 @@ def test_vocabulary_that_lacks_bytes_loses_the_same_text(tmp_path: Path) -> None
     assert [tokenizer.encode(text) for text in texts] == huggingface_ids(made, texts)
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "smollm"])
-def test_characters_of_unicode_3_fall_into_the_pre_tokens_that_tokenizers_makes(pattern: str) -> None:
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    digits = pre_tokenizers.Digits(individual_digits=True)
-    other = byte_level if pattern == "gpt2" else pre_tokenizers.Sequence([digits, byte_level])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_characters_fall_into_the_pre_tokens_that_tokenizers_makes(pattern: str) -> None:
+    other = library_pre_tokenizer(pattern)
     find_all = regex.compile(PATTERNS[pattern]).findall
     for char in CHARACTERS:
         text = f"a {char} {char}b{char}1{char}{char}  {char}''s  "
         assert find_all(text) == [text[start:end] for _, (start, end) in other.pre_tokenize_str(text)], hex(ord(char))
+
+
+@pytest.mark.parametrize("expression", [r"\p{L}+|\p{N}{2}|\s+(?!\S)", r"(?<=[.!?])\s+|[^\s.!?]+", r" ?\d|(?i:'s)"])
+def test_custom_expressions_make_the_ids_that_tokenizers_makes(expression: str, tmp_path: Path) -> None:
+    texts = generated(STRINGS_PER_PATTERN // 2, seed=6)
+    vocab, merges = train_bpe_from_texts(texts, 1500, SPECIALS, pattern=expression, workers=1)
+    tokenizer = Tokenizer(vocab, merges, SPECIALS, pattern=expression)
+    tokenizer.save(tmp_path)
+    ids = [tokenizer.encode(text) for text in texts]
+    assert ids == huggingface_ids(tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")), texts)
+    assert [tokenizer.decode(some) for some in ids] == texts
+    assert Tokenizer.from_pretrained(tmp_path).fingerprint == tokenizer.fingerprint
+
+
+def test_ignore_merges_means_what_it_means_in_tokenizers(tmp_path: Path) -> None:
+    texts = generated(STRINGS_PER_PATTERN // 2, seed=7)
+    vocab, merges = train_bpe_from_texts(texts, 1500, SPECIALS, pattern="llama3", workers=1)
+    # Without its last merges, much of the vocabulary is only ever whole pre-tokens, and some of it never.
+    tokenizer = Tokenizer(vocab, merges[:600], SPECIALS, pattern="llama3", ignore_merges=True)
+    tokenizer.save(tmp_path)
+    ids = [tokenizer.encode(text) for text in texts]
+    assert ids == huggingface_ids(tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")), texts)
+    assert ids != [Tokenizer(vocab, merges[:600], SPECIALS, pattern="llama3").encode(text) for text in texts]
+    assert Tokenizer.from_pretrained(tmp_path).fingerprint == tokenizer.fingerprint
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_bytes_that_are_not_utf8_decode_as_python_replaces_them(pattern: str) -> None:
+    texts = generated(300, seed=8)
+    vocab, merges = train_bpe_from_texts(texts, 1500, [], pattern=pattern, workers=1)
+    tokenizer = Tokenizer(vocab, merges, pattern=pattern)
+    ids = tokenizer.encode("".join(texts))
+    for at in range(0, len(ids) - 9, 3):
+        # Half of the ids taken away, so that tokens meet that hold halves of characters.
+        some = ids[at : at + 9 : 2]
+        assert tokenizer.decode(some) == b"".join(vocab[id] for id in some).decode(errors="replace")

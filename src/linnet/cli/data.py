@@ -34,7 +34,7 @@ def command() -> None:
 
 
 @command.command("prepare", context_settings=ACCEPTS_OVERRIDES)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes to encode with. Default: one a core.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads to encode with. Default: one a core.")
 @_words
 def prepare(words: tuple[str, ...], workers: int | None) -> None:
     """Train or load the tokenizer and write the text that CONFIG names as token shards.

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -71,16 +72,24 @@ def _bars() -> Iterator[Report]:
 
 
 def _lines() -> Report:
-    current, printed = "", time.monotonic()
+    current, began, printed = "", time.monotonic(), time.monotonic()
+    before = 0
 
     def report(description: str, done: int, total: int | None = None, unit: str = "B") -> None:
-        nonlocal current, printed
+        nonlocal current, began, printed, before
         now = time.monotonic()
         if description != current:
-            current, printed = description, now
+            current, began, printed, before = description, now, now, done
         elif now - printed >= SECONDS_BETWEEN_LINES:
             printed = now
-            share = f" ({done / total:.0%})" if total else ""
-            print(f"{description}: {amount(done, unit)}{share}", file=sys.stderr, flush=True)
+            rate = (done - before) / (now - began)
+            line = f"{description}: {amount(done, unit)}"
+            if total:
+                line += f" ({done / total:.0%})"
+            if rate > 0:
+                line += f", {amount(rate, unit)}/s"
+            if rate > 0 and total:
+                line += f", {timedelta(seconds=round((total - done) / rate))} left"
+            print(line, file=sys.stderr, flush=True)
 
     return report

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from linnet.config.model import ModelConfig
+from linnet.config.patterns import canonical_pattern
 from linnet.config.presets import preset
 from linnet.config.settings import Settings, free
 from linnet.config.shorthand import resolve_model
@@ -15,7 +16,6 @@ SCHEDULE_FIELDS = ("total_steps", "warmup_steps")
 DEFAULT_STEPS = 5000
 MOST_WARMUP_STEPS = 200
 END_OF_TEXT = "<|endoftext|>"
-Pattern = Literal["gpt2", "smollm"]
 
 
 class TokenizerConfig(Settings):
@@ -27,13 +27,28 @@ class TokenizerConfig(Settings):
         "Null: train one.",
     )
     vocab_size: int = Field(8192, gt=256, description="Size to train to, special tokens and single bytes included.")
-    pattern: Pattern = Field("gpt2", description="How text is cut into pre-tokens before merging.")
+    pattern: str = Field(
+        "gpt2",
+        description="How text is cut into pre-tokens before merging: gpt2, smollm, gpt4 (also called cl100k, llama3), "
+        "o200k or a regular expression, which is slow.",
+    )
     special_tokens: tuple[str, ...] = Field(
         (END_OF_TEXT,), description="They take the first ids; the first one ends every document."
     )
     max_bytes: int | None = Field(
         None, gt=0, description="Train on at most this many bytes from the start of the training split."
     )
+    sample: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Train on this share of the documents, drawn by a hash of (data.seed, document number).",
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern(cls, pattern: str) -> str:
+        return canonical_pattern(pattern)
 
     @field_validator("special_tokens")
     @classmethod

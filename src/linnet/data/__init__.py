@@ -1,6 +1,6 @@
 """Text to training batches: sources, token shards, sample order, batches.
 
-Names load on first use, so that the built-in corpora and the encoding workers never wait for PyTorch.
+Names load on first use, so that making text ready never waits for PyTorch.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from linnet.data.documents import Piece
+from linnet.data.documents import Documents, gathered
 from linnet.data.stories import entropy_per_byte, stories
 from linnet.errors import UserError
 
@@ -40,7 +40,10 @@ class Stories:
         sample = hashlib.sha256("\n\n".join(islice(stories(self.seed), 8)).encode()).hexdigest()
         return {"kind": "stories", "seed": self.seed, "max_bytes": self.max_bytes, "sample_sha256": sample}
 
-    def pieces(self) -> Iterator[Piece]:
+    def batches(self) -> Iterator[Documents]:
+        return gathered(self._texts())
+
+    def _texts(self) -> Iterator[str]:
         left = self.max_bytes
         for number, story in enumerate(stories(self.seed)):
             left -= len(story.encode())
@@ -48,7 +51,7 @@ class Stories:
                 if number == 0:
                     raise UserError(f"builtin:stories: no story fits into {self.max_bytes} bytes: raise data.max_bytes")
                 return
-            yield Piece(story, ends=True)
+            yield story
 
 
 @dataclass(frozen=True)
@@ -67,14 +70,17 @@ class StandardLibrary:
         files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in self._files()]
         return {"kind": "stdlib", "python": sys.version, "files": files}
 
-    def pieces(self) -> Iterator[Piece]:
+    def batches(self) -> Iterator[Documents]:
+        return gathered(self._texts())
+
+    def _texts(self) -> Iterator[str]:
         for path in self._files():
             content = path.read_bytes()
             try:
                 text = content.decode()
             except UnicodeDecodeError:  # the library tests its own decoders on such files; they are left out on purpose
                 continue
-            yield Piece(text, ends=True)
+            yield text
 
     def _files(self) -> list[Path]:
         root = Path(sysconfig.get_path("stdlib"))

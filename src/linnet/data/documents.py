@@ -1,4 +1,4 @@
-"""Files cut into documents: text, JSON lines, Parquet. A document may be larger than memory, so it comes in pieces."""
+"""Files cut into documents: text, JSON lines, Parquet. Many small documents come at once, a large one in pieces."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ from linnet.data.bytestreams import COMPRESSED, read_bytes
 from linnet.errors import UserError
 
 _PARQUET_ROWS = 256
+_GATHERED_CHARACTERS = 1 << 20
+_GATHERED_DOCUMENTS = 1 << 12
 
 
-class Piece(NamedTuple):
-    """Text of one document; `ends` says that the document is over after it. Text may be empty."""
+class Documents(NamedTuple):
+    """Documents that follow one another.
 
-    text: str
+    The first text may go on with the last document before, and the last text's document goes on unless `ends`; all
+    others are whole. There is at least one text, and a text may be empty.
+    """
+
+    texts: list[str]
     ends: bool
 
 
-def read_documents(path: Path, text_field: str, end_of_text: str) -> Iterator[Piece]:
+def read_documents(path: Path, text_field: str, end_of_text: str) -> Iterator[Documents]:
     """The documents of one file, its kind taken from its ending; any ending not known is text.
 
     Raises:
@@ -29,9 +35,9 @@ def read_documents(path: Path, text_field: str, end_of_text: str) -> Iterator[Pi
     """
     kind = kind_of(path)
     if kind == ".jsonl":
-        return _json_lines(path, text_field)
+        return gathered(_json_lines(path, text_field))
     if kind == ".parquet":
-        return _parquet(path, text_field)
+        return gathered(_parquet(path, text_field))
     return cut_documents(read_text(path), end_of_text)
 
 
@@ -62,18 +68,29 @@ def read_text(path: Path) -> Iterator[str]:
         raise _not_utf8(path, offset - held + error.start) from error
 
 
-def cut_documents(chunks: Iterable[str], end_of_text: str) -> Iterator[Piece]:
+def cut_documents(chunks: Iterable[str], end_of_text: str) -> Iterator[Documents]:
     """Text cut at every `end_of_text`, which itself is dropped; without one, a single document."""
     held = ""
     for chunk in chunks:
-        *whole, held = (held + chunk).split(end_of_text)
-        for text in whole:
-            yield Piece(text, ends=True)
-        settled = len(held) - (len(end_of_text) - 1)  # the rest may be the beginning of `end_of_text`
-        if settled > 0:
-            yield Piece(held[:settled], ends=False)
-            held = held[settled:]
-    yield Piece(held, ends=True)
+        texts = (held + chunk).split(end_of_text)
+        settled = max(0, len(texts[-1]) - (len(end_of_text) - 1))  # the rest may be the beginning of `end_of_text`
+        texts[-1], held = texts[-1][:settled], texts[-1][settled:]
+        yield Documents(texts, ends=False)
+    yield Documents([held], ends=True)
+
+
+def gathered(texts: Iterable[str]) -> Iterator[Documents]:
+    """Whole documents, about a million characters of them at a time."""
+    held: list[str] = []
+    size = 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if size >= _GATHERED_CHARACTERS or len(held) == _GATHERED_DOCUMENTS:
+            yield Documents(held, ends=True)
+            held, size = [], 0
+    if held:
+        yield Documents(held, ends=True)
 
 
 def _not_utf8(path: Path, offset: int) -> UserError:
@@ -87,20 +104,28 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         *whole, rest = chunk.split(b"\n")
         for line in whole:
             number += 1
-            yield number, b"".join([*held, line])
-            held = []
+            held.append(line)
+            yield number, _joined(held)
         held.append(rest)
-    yield number + 1, b"".join(held)
+    yield number + 1, _joined(held)
 
 
-def _json_lines(path: Path, text_field: str) -> Iterator[Piece]:
+def _joined(parts: list[bytes]) -> bytes:
+    """The parts in one; the list is emptied, for a line may be large."""
+    line = b"".join(parts)
+    parts.clear()
+    return line
+
+
+def _json_lines(path: Path, text_field: str) -> Iterator[str]:
     for number, line in _lines(path):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise UserError(f"{path}:{number}: is not UTF-8 (byte {error.start} of the line): convert it") from error
-        if not text.strip():
+        if not text or text.isspace():
             continue
+        del line
         try:
             record = json.loads(text)
         except (json.JSONDecodeError, RecursionError) as error:
@@ -108,7 +133,7 @@ def _json_lines(path: Path, text_field: str) -> Iterator[Piece]:
             raise UserError(f"{path}:{number}: is not JSON ({reason}): give one JSON object a line") from error
         if not isinstance(record, dict):
             raise UserError(f"{path}:{number}: is not a JSON object: give one object a line, with the text in a field")
-        yield Piece(text_of(record, text_field, f"{path}:{number}"), ends=True)
+        yield text_of(record, text_field, f"{path}:{number}")
 
 
 def text_of(record: dict[str, Any], text_field: str, place: str) -> str:
@@ -136,7 +161,7 @@ def missing_field(place: str, text_field: str, fields: Iterable[str]) -> UserErr
     return UserError(f"{place}: has no field '{text_field}' (there are: {there}): set data.text_field")
 
 
-def _parquet(path: Path, text_field: str) -> Iterator[Piece]:
+def _parquet(path: Path, text_field: str) -> Iterator[str]:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -151,7 +176,7 @@ def _parquet(path: Path, text_field: str) -> Iterator[Piece]:
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=[text_field]):
                 for record in batch.to_pylist():
                     row += 1
-                    yield Piece(text_of(record, text_field, f"{path} row {row}"), ends=True)
+                    yield text_of(record, text_field, f"{path} row {row}")
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:

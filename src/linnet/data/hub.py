@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linnet.data.documents import Piece, missing_field, text_of
+from linnet.data.documents import Documents, gathered, missing_field, text_of
 from linnet.errors import UserError
 
 _SAVED_TO_DISK = ("dataset_info.json", "dataset_dict.json")
@@ -64,7 +64,10 @@ class HubDataset:
         listing = [[str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
         return {**facts, "name": str(root.resolve()), "files": listing}
 
-    def pieces(self) -> Iterator[Piece]:
+    def batches(self) -> Iterator[Documents]:
+        return gathered(self._texts())
+
+    def _texts(self) -> Iterator[str]:
         rows = iter(self._open())
         number = 0
         while True:
@@ -77,7 +80,7 @@ class HubDataset:
             number += 1
             if number == 1 and self.text_field not in record:
                 raise missing_field(self.spec, self.text_field, record)
-            yield Piece(text_of(record, self.text_field, f"{self.spec} row {number}"), ends=True)
+            yield text_of(record, self.text_field, f"{self.spec} row {number}")
 
     def _open(self) -> Iterable[dict[str, Any]]:
         try:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,17 @@ from linnet.config.run import END_OF_TEXT
 from linnet.data.encoding import encode_segments
 from linnet.data.locking import locked
 from linnet.data.prepared import FORMAT, MANIFEST, TOKENIZER, PreparedData, load_prepared
-from linnet.data.segments import Segment, cut_segments
-from linnet.data.sources import Source, open_source, utf8_size
+from linnet.data.segments import Segments, cut_segments
+from linnet.data.sources import Source, open_source
 from linnet.data.split_writer import SplitWriter
-from linnet.data.splits import TRAIN, VALIDATION, Division, divide
+from linnet.data.splits import TRAIN, VALIDATION, Division, divide, sampled
 from linnet.data.texts import ByteCounter, Progress, bounded_texts, total_size
 from linnet.durable import DISK_FULL, cannot_write, sync_directory, write_durably
 from linnet.errors import UserError
 from linnet.tokenizer import Tokenizer, train_bpe_from_texts
 
 SHARD_TOKENS = 64 << 20
+BATCH_CHARACTERS = 1 << 20  # what a thread encodes at a time
 
 
 def prepare(
@@ -47,7 +48,7 @@ def prepare(
     Args:
         data: what text, and how it is split.
         tokenizer: which tokenizer, or how one is trained on the training split.
-        workers: processes to encode with; null means one per core. The result does not depend on it.
+        workers: threads to encode with; null means one per core. The result does not depend on it.
         progress: told (description, done, in all or None, unit="B") now and then.
         shard_tokens: tokens after which a shard is closed.
 
@@ -114,7 +115,9 @@ class _Request:
         if data.val_source:
             other_stories = data.replace(seed=data.seed + 1)  # else both splits would hold the same stories
             validation = open_source(data.val_source, other_stories, end_of_text=end_of_text)
-        chosen = {"fingerprint": given.fingerprint} if given else settings.model_dump(mode="json", exclude={"source"})
+        # A setting at the value that it had before it was one is left out: what was prepared then keeps its key.
+        unsaid = {"source", "sample"} if settings.sample == 1 else {"source"}
+        chosen = {"fingerprint": given.fingerprint} if given else settings.model_dump(mode="json", exclude=unsaid)
         facts = {
             "format": FORMAT,
             "source": source.fingerprint(),
@@ -197,18 +200,21 @@ def _encode(
 ) -> None:
     counter = ByteCounter("encoding text", total_size(request.source, request.validation), report)
 
-    def remaining() -> Iterator[Segment]:
-        for segment in cut_segments(division.pieces(), tokenizer.special_tokens):
-            text = segment.text.encode()
-            if writers[segment.split].skip(text):
-                counter.add(len(text))
-            else:
-                yield segment
+    def told() -> None:
+        counter.reach(sum(writer.text_bytes for writer in writers.values()))
 
-    encoded = encode_segments(remaining(), tokenizer, request.directory / TOKENIZER, workers)
-    for segment, tokens in encoded:
-        writers[segment.split].add(segment, tokens)
-        counter.add(utf8_size(segment.text))
+    def remaining() -> Iterator[Segments]:
+        specials = tokenizer.special_tokens
+        for segments in cut_segments(division.batches(), tokenizer.pattern, specials, together=BATCH_CHARACTERS):
+            new = writers[segments.split].skip(segments)
+            told()
+            if new.texts:
+                yield new
+
+    with closing(encode_segments(remaining(), tokenizer, workers)) as batches:
+        for encoded in batches:
+            writers[encoded.segments.split].add(encoded)
+            told()
     counter.finish()
 
 
@@ -228,7 +234,7 @@ def _tokenizer(request: _Request, division: Division, workers: int | None, repor
     sync_directory(aside)
     aside.replace(home)
     sync_directory(request.directory)
-    return Tokenizer.from_pretrained(home)
+    return tokenizer
 
 
 def _trained(request: _Request, division: Division, workers: int | None, report: Progress) -> Tokenizer:
@@ -239,8 +245,9 @@ def _trained(request: _Request, division: Division, workers: int | None, report:
     if limit is not None:
         total = min(total or limit, limit)
     counter = ByteCounter("reading text for the tokenizer", total, report)
-    pieces = (piece for piece in division.pieces() if piece.split == TRAIN)
-    texts = bounded_texts(pieces, specials, limit, counter)
+    batches = (batch for batch in division.batches() if batch.split == TRAIN)
+    chosen = batches if settings.sample == 1 else sampled(batches, request.data.seed, settings.sample)
+    texts = bounded_texts(chosen, settings.pattern, specials, limit, counter)
 
     def merged(phase: str, done: int, wanted: int | None) -> None:
         if phase == "merge":  # the other phase is reading, which the counter reports in bytes

@@ -152,7 +152,7 @@ class ShardWriter:
     segments: int = 0
     text_bytes: int = 0
     max_id: int = 0
-    _starts: list[int] = field(default_factory=list)
+    _starts: list[NDArray[np.int64]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._text_hash = hashlib.sha256()
@@ -161,8 +161,14 @@ class ShardWriter:
         self._file = io.BufferedWriter(io.FileIO(self._aside, "wb"), _PIECE_BYTES)
         self._file.write(bytes(HEADER_BYTES))
 
-    def add(self, text: bytes, tokens: NDArray[Any], *, begins: bool) -> None:
-        """Append the tokens of a segment; `begins` where a document starts with it.
+    def add(self, text: bytes, tokens: NDArray[Any], starts: NDArray[np.int64], segments: int) -> None:
+        """Append the tokens of segments.
+
+        Args:
+            text: what they stand for, in UTF-8.
+            tokens: of any integer type, shape (n,).
+            starts: which of them begin a document, ascending.
+            segments: how many they are.
 
         Raises:
             UserError: if an id lies beyond the vocabulary or the token type.
@@ -174,24 +180,24 @@ class ShardWriter:
                 f"{self.path}: the tokenizer gave id {greatest}, its vocabulary of {self.vocab_size} in {self.dtype} "
                 f"ends at {limit - 1}: use a tokenizer whose ids fit its vocab_size"
             )
-        if begins:
-            self._starts.append(self.tokens)
-        raw = tokens.astype(_DTYPES[self.dtype], copy=False).tobytes()
+        raw = np.ascontiguousarray(tokens, _DTYPES[self.dtype]).view(np.uint8).data
         self._file.write(raw)
         self._tokens_hash.update(raw)
         self._text_hash.update(text)
+        self._starts.append(starts + self.tokens)
         self.tokens += tokens.size
-        self.segments += 1
+        self.segments += segments
         self.text_bytes += len(text)
         self.max_id = max(self.max_id, greatest)
 
     def finish(self) -> Shard:
         """Complete the file, sync it and give it its name."""
-        index = np.array(self._starts, dtype=_INDEX_DTYPE).tobytes()
+        starts = np.concatenate([np.zeros(0, np.int64), *self._starts])
+        index = starts.astype(_INDEX_DTYPE).tobytes()
         header = ShardHeader(
             dtype=self.dtype,
             tokens=self.tokens,
-            documents=len(self._starts),
+            documents=starts.size,
             segments=self.segments,
             text_bytes=self.text_bytes,
             vocab_size=self.vocab_size,

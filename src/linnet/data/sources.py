@@ -13,7 +13,7 @@ from linnet.config import DataConfig
 from linnet.config.run import END_OF_TEXT
 from linnet.data.builtin import STORIES_BYTES, StandardLibrary, Stories
 from linnet.data.bytestreams import COMPRESSED
-from linnet.data.documents import Piece, kind_of, read_documents
+from linnet.data.documents import Documents, kind_of, read_documents
 from linnet.data.hub import HubDataset
 from linnet.errors import UserError
 
@@ -34,8 +34,8 @@ class Part(Protocol):
     def fingerprint(self) -> dict[str, Any]:
         """What tells, at the price of a look at the file system, that the text is no longer the same."""
 
-    def pieces(self) -> Iterator[Piece]:
-        """The documents in order, in pieces."""
+    def batches(self) -> Iterator[Documents]:
+        """The documents in order, about a million characters at a time."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Files:
         files = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in self.paths]
         return {"kind": "files", "files": files, "text_field": self.text_field, "end_of_text": self.end_of_text}
 
-    def pieces(self) -> Iterator[Piece]:
+    def batches(self) -> Iterator[Documents]:
         for path in self.paths:
             yield from read_documents(path, self.text_field, self.end_of_text)
 
@@ -97,46 +97,59 @@ class Source:
         return {"parts": [part.fingerprint() for part in self.parts], "max_bytes": self.max_bytes}
 
     def documents(self, start: int = 0) -> Iterator[str]:
-        """The documents from number `start` on, each whole in memory; `pieces` is for documents of any size."""
+        """The documents from number `start` on, each whole in memory; `batches` is for documents of any size."""
         held: list[str] = []
         number = 0
-        for text, ends in self.pieces():
-            if number >= start:
-                held.append(text)
-            if ends:
+        for texts, ends in self.batches():
+            for place, text in enumerate(texts, 1):
                 if number >= start:
-                    yield "".join(held)
-                    held = []
-                number += 1
+                    held.append(text)
+                if ends or place < len(texts):
+                    if number >= start:
+                        yield "".join(held)
+                        held = []
+                    number += 1
 
-    def pieces(self) -> Iterator[Piece]:
-        """The documents in pieces of bounded size; one without text is passed over.
+    def batches(self) -> Iterator[Documents]:
+        """The documents about a million characters at a time; one without text is passed over.
 
         Raises:
             UserError: if something cannot be read, or nothing holds any text.
         """
         seen = False
-        inside = False
-        for text, ends in self._limited():
-            inside = inside or bool(text)
-            if inside:
-                yield Piece(text, ends)
+        inside = False  # a document that holds text goes on
+        for texts, ends in self._limited():
+            goes_on = not ends and bool(texts[-1] or (inside and len(texts) == 1))
+            kept = texts if "" not in texts else texts[: int(inside)] + list(filter(None, texts[int(inside) :]))
+            if kept:
+                yield Documents(kept, not goes_on)
                 seen = True
-            inside = inside and not ends
+            inside = goes_on
         if not seen:
             raise UserError(f"{self.name}: holds no text")
 
-    def _limited(self) -> Iterator[Piece]:
+    def _limited(self) -> Iterator[Documents]:
         left = self.max_bytes
         for part in self.parts:
-            for piece in part.pieces():
+            for documents in part.batches():
                 if left is not None:
-                    size = utf8_size(piece.text)
+                    size = utf8_size("".join(documents.texts))
                     if size > left:
-                        yield Piece(utf8_prefix(piece.text, left), ends=True)
+                        yield Documents(beginning(documents.texts, left), ends=True)
                         return
                     left -= size
-                yield piece
+                yield documents
+
+
+def beginning(texts: Sequence[str], size: int) -> list[str]:
+    """The texts that fit into `size` bytes of UTF-8, and of the next one what fits."""
+    kept: list[str] = []
+    for text in texts:
+        kept.append(utf8_prefix(text, size))
+        size -= utf8_size(text)
+        if size < 0:
+            break
+    return kept
 
 
 def utf8_size(text: str) -> int:

@@ -7,9 +7,10 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
 
-from linnet.data.segments import Segment
+from linnet.data.encoding import Encoded
+from linnet.data.segments import Segments
 from linnet.data.shards import ASIDE, Shard, ShardWriter
 from linnet.errors import UserError
 from linnet.tokenizer import Tokenizer
@@ -18,7 +19,8 @@ from linnet.tokenizer import Tokenizer
 class SplitWriter:
     """Writes the segments of one split, in order, into shards of at least `shard_tokens`; only the last may be smaller.
 
-    Whole shards left by an interrupted preparation are kept: `skip` says which segments they hold.
+    Whole shards left by an interrupted preparation are kept: `skip` passes over the segments that they hold.
+    `text_bytes` counts the text passed over and written.
 
     Raises:
         UserError: if a shard that is there is damaged, or was made with another tokenizer.
@@ -38,36 +40,47 @@ class SplitWriter:
         self._skipped = 0
         self._skipped_hash = hashlib.sha256()
         self._text_hash = hashlib.sha256()
+        self.text_bytes = 0
 
-    def skip(self, text: bytes) -> bool:
-        """Take note of the next segment, and say whether a shard already holds it.
+    def skip(self, segments: Segments) -> Segments:
+        """Of the next segments those that no shard holds yet.
 
         Raises:
-            UserError: if that shard was made from other text.
+            UserError: if a shard that is there was made from other text.
         """
-        self._text_hash.update(text)
-        if not self._to_skip:
-            return False
-        header = self._to_skip[0]
-        self._skipped += 1
-        self._skipped_hash.update(text)
-        if self._skipped == header.segments:
-            if self._skipped_hash.hexdigest() != header.text_sha256:
-                raise self._changed()
-            self._to_skip.popleft()
-            self._skipped, self._skipped_hash = 0, hashlib.sha256()
-        return True
+        first = 0
+        while self._to_skip and first < len(segments.texts):
+            header = self._to_skip[0]
+            last = min(first + header.segments - self._skipped, len(segments.texts))
+            self._skipped_hash.update(self._taken(segments.texts[first:last]))
+            self._skipped += last - first
+            first = last
+            if self._skipped == header.segments:
+                if self._skipped_hash.hexdigest() != header.text_sha256:
+                    raise self._changed()
+                self._to_skip.popleft()
+                self._skipped, self._skipped_hash = 0, hashlib.sha256()
+        return segments.part(first, len(segments.texts))
 
-    def add(self, segment: Segment, tokens: NDArray[Any]) -> None:
-        """Append a segment that `skip` did not know."""
-        if self._writer is None:
-            tokenizer = self._tokenizer
-            self._writer = ShardWriter(
-                self._next_path(), str(tokenizer.dtype), tokenizer.vocab_size, tokenizer.fingerprint
+    def add(self, encoded: Encoded) -> None:
+        """Append segments that `skip` left over. A shard is closed after the segment that fills it."""
+        segments, tokens, offsets = encoded
+        begins = np.concatenate([[segments.begins], segments.ends[:-1]])
+        first = 0
+        while first < len(segments.texts):
+            writer = self._writer = self._writer or self._new_writer()
+            start = offsets[first]
+            full = start + self._shard_tokens - writer.tokens
+            last = min(int(np.searchsorted(offsets[1:], full)) + 1, len(segments.texts))
+            writer.add(
+                self._taken(segments.texts[first:last]),
+                tokens[start : offsets[last]],
+                offsets[first:last][begins[first:last]] - start,
+                last - first,
             )
-        self._writer.add(segment.text.encode(), tokens, begins=segment.begins)
-        if self._writer.tokens >= self._shard_tokens:
-            self._close()
+            if writer.tokens >= self._shard_tokens:
+                self._close()
+            first = last
 
     def finish(self) -> dict[str, Any]:
         """Complete the last shard.
@@ -99,6 +112,16 @@ class SplitWriter:
             self._writer.abandon()
             self._writer = None
         self._remove_unfinished()
+
+    def _taken(self, texts: list[str]) -> bytes:
+        raw = "".join(texts).encode()
+        self._text_hash.update(raw)
+        self.text_bytes += len(raw)
+        return raw
+
+    def _new_writer(self) -> ShardWriter:
+        tokenizer = self._tokenizer
+        return ShardWriter(self._next_path(), str(tokenizer.dtype), tokenizer.vocab_size, tokenizer.fingerprint)
 
     def _close(self) -> None:
         assert self._writer is not None

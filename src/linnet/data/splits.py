@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import compress
 from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from linnet.config import DataConfig
 from linnet.data.sources import Source, utf8_prefix, utf8_size
@@ -15,11 +19,11 @@ TRAIN = "train"
 VALIDATION = "validation"
 
 
-class SplitPiece(NamedTuple):
-    """A piece of a document and the split that it belongs to."""
+class SplitDocuments(NamedTuple):
+    """Documents of one split that follow one another there; otherwise as `Documents`."""
 
     split: str
-    text: str
+    texts: list[str]
     ends: bool
 
 
@@ -31,12 +35,12 @@ class Undivided:
     validation: Source | None = None
     kind: Literal["none", "given"] = "none"
 
-    def pieces(self) -> Iterator[SplitPiece]:
-        for text, ends in self.source.pieces():
-            yield SplitPiece(TRAIN, text, ends)
+    def batches(self) -> Iterator[SplitDocuments]:
+        for texts, ends in self.source.batches():
+            yield SplitDocuments(TRAIN, texts, ends)
         if self.validation is not None:
-            for text, ends in self.validation.pieces():
-                yield SplitPiece(VALIDATION, text, ends)
+            for texts, ends in self.validation.batches():
+                yield SplitDocuments(VALIDATION, texts, ends)
 
 
 @dataclass(frozen=True)
@@ -49,12 +53,16 @@ class ByDocument:
     moved: int | None = None
     kind: Literal["document"] = "document"
 
-    def pieces(self) -> Iterator[SplitPiece]:
+    def batches(self) -> Iterator[SplitDocuments]:
         number = 0
-        for text, ends in self.source.pieces():
-            held_out = (draw(self.seed, number) < self.fraction) != (number == self.moved)
-            yield SplitPiece(VALIDATION if held_out else TRAIN, text, ends)
-            number += ends
+        for texts, ends in self.source.batches():
+            held_out = draws(str(self.seed), number, len(texts)) < self.fraction
+            if self.moved is not None and number <= self.moved < number + len(texts):
+                held_out[self.moved - number] ^= True
+            for split, chosen in ((TRAIN, ~held_out), (VALIDATION, held_out)):
+                if chosen.any():
+                    yield SplitDocuments(split, _chosen(texts, chosen), ends or not chosen[-1])
+            number += len(texts) - (not ends)
 
 
 @dataclass(frozen=True)
@@ -65,32 +73,60 @@ class ByPosition:
     cut: int
     kind: Literal["position"] = "position"
 
-    def pieces(self) -> Iterator[SplitPiece]:
+    def batches(self) -> Iterator[SplitDocuments]:
         left = self.cut
         split = TRAIN
-        for text, ends in self.source.pieces():
-            if split == TRAIN:
-                size = utf8_size(text)
-                if size <= left:
+        for texts, ends in self.source.batches():
+            size = utf8_size("".join(texts)) if split == TRAIN else 0
+            if size > left:
+                place = 0
+                while (size := utf8_size(texts[place])) <= left:
                     left -= size
-                    yield SplitPiece(TRAIN, text, ends)
-                    continue
+                    place += 1
+                before = utf8_prefix(texts[place], left)
+                train = [*texts[:place], before] if before else texts[:place]
+                if train:
+                    yield SplitDocuments(TRAIN, train, ends=not before)
                 split = VALIDATION
-                before = utf8_prefix(text, left)
-                if before:
-                    yield SplitPiece(TRAIN, before, ends=False)
-                yield SplitPiece(VALIDATION, text[len(before) :], ends)
+                yield SplitDocuments(VALIDATION, [texts[place][len(before) :], *texts[place + 1 :]], ends)
             else:
-                yield SplitPiece(VALIDATION, text, ends)
+                left -= size
+                yield SplitDocuments(split, texts, ends)
 
 
 Division = Undivided | ByDocument | ByPosition
 
 
-def draw(seed: int, number: int) -> float:
-    """A number in [0, 1) fixed by (seed, document number)."""
-    digest = hashlib.blake2b(f"{seed} {number}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "little") >> 11) / 2**53
+def draws(key: str, first: int, count: int) -> NDArray[np.float64]:
+    """Numbers in [0, 1) of shape (count,): the one of document n, counted from `first`, is fixed by (key, n)."""
+    stem = f"{key} ".encode()
+    digests = [blake2b(b"%b%d" % (stem, number), digest_size=8).digest() for number in range(first, first + count)]
+    return (np.frombuffer(b"".join(digests), "<u8") >> np.uint64(11)) / np.float64(1 << 53)
+
+
+def sampled(batches: Iterable[SplitDocuments], seed: int, share: float) -> Iterator[SplitDocuments]:
+    """Of the documents of one split those where a hash of (seed, number), another than divides them, is below `share`.
+
+    Raises:
+        UserError: if that is none.
+    """
+    number = 0
+    seen = False
+    for split, texts, ends in batches:
+        chosen = draws(f"sample {seed}", number, len(texts)) < share
+        if chosen.any():
+            seen = True
+            yield SplitDocuments(split, _chosen(texts, chosen), ends or not chosen[-1])
+        number += len(texts) - (not ends)
+    if not seen:
+        raise UserError(
+            f"tokenizer.sample: {share:g} draws none of the {number} documents of the training split: raise it, or set "
+            "tokenizer.max_bytes, which takes part of a document too"
+        )
+
+
+def _chosen(texts: list[str], chosen: NDArray[np.bool_]) -> list[str]:
+    return texts if chosen.all() else list(compress(texts, chosen.tolist()))
 
 
 def divide(source: Source, validation: Source | None, data: DataConfig) -> Division:
@@ -103,9 +139,9 @@ def divide(source: Source, validation: Source | None, data: DataConfig) -> Divis
         return Undivided(source, validation, "given")
     if data.val_fraction == 0:
         return Undivided(source)
-    if data.split == "document" or (data.split == "auto" and _several(source)):
+    size = _size(source, single=data.split == "auto") if data.split != "document" else None
+    if size is None:
         return _by_document(source, data)
-    size = sum(utf8_size(text) for text, _ in source.pieces())
     cut = size - round(size * data.val_fraction)
     if not 0 < cut < size:
         raise UserError(
@@ -115,25 +151,25 @@ def divide(source: Source, validation: Source | None, data: DataConfig) -> Divis
     return ByPosition(source, cut)
 
 
-def _several(source: Source) -> bool:
-    """Whether a second document begins."""
-    ended = False
-    for _, ends in source.pieces():
-        if ended:
-            return True
-        ended = ends
-    return False
+def _size(source: Source, *, single: bool) -> int | None:
+    """Bytes of text; if `single`, null as soon as a second document begins."""
+    ended = size = 0
+    for texts, ends in source.batches():
+        if single and ended + len(texts) > 1:
+            return None
+        ended += ends
+        size += utf8_size("".join(texts))
+    return size
 
 
 def _by_document(source: Source, data: DataConfig) -> ByDocument:
     count = 0
-    lowest = highest = (draw(data.seed, 0), 0)
-    for _, ends in source.pieces():
-        if not ends:
-            continue
-        drawn = (draw(data.seed, count), count)
-        lowest, highest = min(lowest, drawn), max(highest, drawn)
-        count += 1
+    lowest, highest = (1.0, 0), (0.0, 0)
+    for texts, ends in source.batches():
+        drawn = draws(str(data.seed), count, len(texts) - (not ends)).tolist()
+        numbered = list(zip(drawn, range(count, count + len(drawn)), strict=True))
+        lowest, highest = min([lowest, *numbered]), max([highest, *numbered])
+        count += len(drawn)
         if lowest[0] < data.val_fraction <= highest[0]:
             return ByDocument(source, data.seed, data.val_fraction)
     if count < 2:

@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from linnet.data.segments import cut_segments
-from linnet.data.sources import Source, utf8_prefix, utf8_size
-from linnet.data.splits import SplitPiece
+from linnet.data.sources import Source, beginning, utf8_size
+from linnet.data.splits import SplitDocuments
 
 Progress = Callable[..., None]  # (description, done, total or None, unit="B")
 _REPORT_BYTES = 1 << 18
 
 
 def bounded_texts(
-    pieces: Iterable[SplitPiece], special_tokens: Sequence[str], max_bytes: int | None, counter: ByteCounter
+    batches: Iterable[SplitDocuments],
+    pattern: str,
+    special_tokens: Sequence[str],
+    max_bytes: int | None,
+    counter: ByteCounter,
 ) -> Iterator[str]:
-    """The text of `pieces`, at most `max_bytes` of it, in strings that no pre-token spans."""
-    for segment in cut_segments(pieces, special_tokens):
-        text = segment.text if max_bytes is None else utf8_prefix(segment.text, max_bytes - counter.done)
-        counter.add(utf8_size(text))
-        yield text
-        if max_bytes is not None and len(text) < len(segment.text):
+    """The text of `batches`, at most `max_bytes` of it, in strings that no pre-token spans."""
+    done = 0
+    for segments in cut_segments(batches, pattern, special_tokens):
+        size = utf8_size("".join(segments.texts))
+        if max_bytes is not None and done + size > max_bytes:
+            yield from beginning(segments.texts, max_bytes - done)
+            counter.reach(max_bytes)
             return
+        done += size
+        counter.reach(done)
+        yield from segments.texts
 
 
 class ByteCounter:
@@ -34,8 +42,8 @@ class ByteCounter:
         self._total = total
         self._report = report
 
-    def add(self, size: int) -> None:
-        self.done += size
+    def reach(self, done: int) -> None:
+        self.done = done
         if self.done - self._reported >= _REPORT_BYTES:
             self._reported = self.done
             self._report(self._description, self.done, self._total)

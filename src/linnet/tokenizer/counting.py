@@ -1,40 +1,41 @@
-"""Counting the pre-tokens of a corpus, in several processes where it is large enough."""
+"""Counting the pre-tokens of a corpus: in readable Python where it is small, by the kernels where it is not."""
 
 from __future__ import annotations
 
 import codecs
-import multiprocessing
-import os
 import re
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from itertools import chain, islice, pairwise
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 from linnet.errors import UserError
+from linnet.tokenizer.bad_text import not_utf8
+from linnet.tokenizer.boundaries import cut_text
+from linnet.tokenizer.engine import WORTH_BYTES, has_kernels, in_threads, thread_count
+from linnet.tokenizer.patterns import canonical_pattern
 from linnet.tokenizer.pretokenize import PreTokenizer
-from linnet.workers import begin_worker
+
+if TYPE_CHECKING:
+    from linnet.tokenizer.kernels.counter import PieceCounter
+    from linnet.tokenizer.kernels.texts import Documents
 
 Progress = Callable[[str, int, int | None], None]
-Result = TypeVar("Result")
-
-# Counting this much takes no longer than starting processes that import what the main script imports.
-IN_PROCESS_BYTES = 8_000_000
 SMALLEST_PIECE = 500_000
-LARGEST_PIECE = 16_000_000
-BATCH_CHARACTERS = 1_000_000
+LARGEST_PIECE = 8_000_000
+BATCH_CHARACTERS = 2_000_000
 READ_BYTES = 1 << 18
 BLOCK_CHARACTERS = 1 << 16
 CUT_WINDOW = 1 << 16
+# A boundary's two characters, as far as ASCII and the lead of what is not tell them.
+_CANDIDATE = rb"(?<=[\x21-\x7e\x80-\xff]) |(?<=[A-Za-z0-9])[\x00-&(-/:-@\[-`{-\x7f]"
 
 
 def count_file(
     path: Path, pattern: str, special_tokens: Sequence[str], workers: int | None, progress: Progress | None
-) -> Counter[str]:
-    """How often each pre-token occurs in a UTF-8 file; the same for any number of workers.
+) -> Counter[str] | PieceCounter:
+    """How often each pre-token occurs in a UTF-8 file; the same for any number of threads.
 
     Raises:
         UserError: a file that is missing, unreadable or not UTF-8.
@@ -43,27 +44,17 @@ def count_file(
         raise UserError(
             f"{path} is {'not a file' if path.exists() else 'missing'}; give a UTF-8 text file to train on."
         )
-    workers = _allowed(workers)
+    threads = thread_count(workers)
     try:
         size = path.stat().st_size
-        if workers == 1 or size < IN_PROCESS_BYTES:
-            cuts = [0, size]
-        else:
-            target = min(max(size // (4 * workers), SMALLEST_PIECE), LARGEST_PIECE)
-            cuts = find_cuts(path, special_tokens, target)
-        jobs = [(path, pattern, tuple(special_tokens), *span) for span in pairwise(cuts)]
-        if len(jobs) == 1:
-            return _count_span(*jobs[0], progress=progress)
-        counts: Counter[str] = Counter()
-        for end, part in zip(cuts[1:], _in_order(_count_span, jobs, workers), strict=True):
-            counts.update(part)
-            if progress is not None:
-                progress("count", end, size)
+        if size < WORTH_BYTES or not has_kernels(canonical_pattern(pattern)):
+            texts = _read_text(path, size, progress)
+            return _counted(PreTokenizer(pattern, special_tokens).stream(texts, BLOCK_CHARACTERS))
+        return _count_pieces_of(path, size, pattern, special_tokens, threads, progress)
     except OSError as error:
         raise UserError(
             f"{path} cannot be read: {error.strerror or error}; check the path and its permissions."
         ) from error
-    return counts
 
 
 def count_texts(
@@ -72,27 +63,116 @@ def count_texts(
     special_tokens: Sequence[str],
     workers: int | None,
     progress: Progress | None,
-) -> Counter[str]:
+) -> Counter[str] | PieceCounter:
     """How often each pre-token occurs in `texts`, none of which runs on into the next."""
-    workers = _allowed(workers)
-    jobs = ((batch, pattern, tuple(special_tokens)) for batch in _batches(texts))
-    alone = jobs if workers == 1 else islice(jobs, IN_PROCESS_BYTES // BATCH_CHARACTERS)
-    parts = chain((_count_batch(*job) for job in alone), _in_order(_count_batch, jobs, workers))
-    counts: Counter[str] = Counter()
+    threads = thread_count(workers)
+    kernels = has_kernels(canonical_pattern(pattern))
+    batches = _batches(texts, special_tokens if kernels else None)
+    held: list[list[str]] = []
     characters = 0
-    for part, seen in parts:
-        counts.update(part)
-        characters += seen
+    while kernels and characters < WORTH_BYTES and (batch := next(batches, None)):
+        held.append(batch)
+        characters += sum(map(len, batch))
+    batches = _reported(chain(held, batches), progress)
+    if kernels and characters >= WORTH_BYTES:
+        return _count_batches(batches, pattern, special_tokens, threads)
+    pretokenizer = PreTokenizer(pattern, special_tokens)
+    return _counted(chain.from_iterable(pretokenizer.stream([text], BLOCK_CHARACTERS) for b in batches for text in b))
+
+
+def _counted(segments: Iterable[tuple[list[str], str | None]]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for pieces, _ in segments:
+        counts.update(pieces)
+    return counts
+
+
+def _batches(texts: Iterable[str], special_tokens: Sequence[str] | None) -> Iterator[list[str]]:
+    """Texts together; a long one in parts, each a text of its own, unless there are no special tokens to cut around."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        long = special_tokens is not None and len(text) > 2 * BATCH_CHARACTERS
+        for part in cut_text(text, BATCH_CHARACTERS, special_tokens or ()) if long else [text]:
+            batch.append(part)
+            characters += len(part)
+            if characters >= BATCH_CHARACTERS:
+                yield batch
+                batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _reported(batches: Iterable[list[str]], progress: Progress | None) -> Iterator[list[str]]:
+    characters = 0
+    for batch in batches:
+        yield batch
+        characters += sum(map(len, batch))
         if progress is not None:
             progress("count", characters, None)
-    return counts
+
+
+class _Counters:
+    """One counter for each thread that is at work, and their sum."""
+
+    def __init__(self, pattern: str, special_tokens: Sequence[str]) -> None:
+        from linnet.tokenizer.kernels.compiling import tell_of_compiling
+        from linnet.tokenizer.kernels.counter import PieceCounter
+        from linnet.tokenizer.kernels.texts import Cutter
+
+        tell_of_compiling()
+        self.cutter = Cutter(canonical_pattern(pattern), special_tokens)
+        self._new = PieceCounter
+        # Appending to and popping from a list need no lock.
+        self._idle: list[PieceCounter] = []
+
+    def count(self, documents: Documents) -> None:
+        counter = self._idle.pop() if self._idle else self._new()
+        counter.count(documents)
+        self._idle.append(counter)
+
+    def total(self) -> PieceCounter:
+        largest, *rest = sorted(self._idle, key=len, reverse=True)
+        self._idle.clear()
+        while rest:
+            largest.add(rest.pop())
+        return largest
+
+
+def _count_batches(
+    batches: Iterable[list[str]], pattern: str, special_tokens: Sequence[str], threads: int
+) -> PieceCounter:
+    counters = _Counters(pattern, special_tokens)
+
+    def count(batch: list[str]) -> None:
+        counters.count(counters.cutter.documents(batch))
+
+    for _ in in_threads(count, batches, threads):
+        pass
+    return counters.total()
+
+
+def _count_pieces_of(
+    path: Path, size: int, pattern: str, special_tokens: Sequence[str], threads: int, progress: Progress | None
+) -> PieceCounter:
+    counters = _Counters(pattern, special_tokens)
+
+    def count(span: tuple[int, int]) -> int:
+        counters.count(counters.cutter.file_part(path, *span))
+        return span[1]
+
+    target = min(max(size // (4 * threads), SMALLEST_PIECE), LARGEST_PIECE)
+    for end in in_threads(count, pairwise(find_cuts(path, special_tokens, target)), threads):
+        if progress is not None:
+            progress("count", end, size)
+    return counters.total()
 
 
 def find_cuts(path: Path, special_tokens: Sequence[str], target: int) -> list[int]:
     """Byte offsets, about `target` bytes apart, at which the file can be cut without changing any count.
 
-    A cut lies at the start of a special token, or just before a whitespace character that follows one that is not:
-    no pre-token spans it and none looks past it. No occurrence of a special token, taken or not, spans it either.
+    A cut lies at the start of a special token or at a boundary (see `boundaries`) before an ASCII character. No
+    occurrence of a special token, taken or not, spans it.
     """
     specials = [token.encode() for token in special_tokens]
     size = path.stat().st_size
@@ -108,7 +188,7 @@ def find_cuts(path: Path, special_tokens: Sequence[str], target: int) -> list[in
 def _cut_between(file: BinaryIO, specials: list[bytes], low: int, high: int) -> int | None:
     margin = max([4, *map(len, specials)])
     starts = [re.escape(token) for token in specials]
-    candidate = re.compile(b"|".join([rb"(?<=[\x21-\x7e\x80-\xff])[ \t\r\n]", *starts]))
+    candidate = re.compile(b"|".join([_CANDIDATE, *starts]))
     for base in range(low, high, CUT_WINDOW):
         file.seek(max(base - margin, 0))
         window = file.read(CUT_WINDOW + 2 * margin)
@@ -117,7 +197,7 @@ def _cut_between(file: BinaryIO, specials: list[bytes], low: int, high: int) -> 
             offset = max(base - margin, 0) + at
             if not base <= offset < min(base + CUT_WINDOW, high):
                 continue
-            after_space = window[at] in b" \t\r\n" and _ends_in_whitespace(window[:at][-4:])
+            after_space = window[at] in b" " and _ends_in_whitespace(window[:at][-4:])
             spanned = any(window.find(s, max(at - len(s) + 1, 0), at + len(s) - 1) >= 0 for s in specials)
             if not after_space and not spanned:
                 return offset
@@ -128,97 +208,21 @@ def _ends_in_whitespace(data: bytes) -> bool:
     return data.decode(errors="ignore")[-1:].isspace()
 
 
-def _count_span(
-    path: Path,
-    pattern: str,
-    special_tokens: tuple[str, ...],
-    start: int,
-    end: int,
-    *,
-    progress: Progress | None = None,
-) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    texts = _read_text(path, start, end, progress)
-    for pieces, _ in PreTokenizer(pattern, special_tokens).stream(texts, BLOCK_CHARACTERS):
-        counts.update(pieces)
-    return counts
-
-
-def _count_batch(batch: list[str], pattern: str, special_tokens: tuple[str, ...]) -> tuple[Counter[str], int]:
-    counts: Counter[str] = Counter()
-    pretokenizer = PreTokenizer(pattern, special_tokens)
-    for text in batch:
-        for pieces, _ in pretokenizer.stream([text], BLOCK_CHARACTERS):
-            counts.update(pieces)
-    return counts, sum(map(len, batch))
-
-
-def _read_text(path: Path, start: int, end: int, progress: Progress | None) -> Iterator[str]:
+def _read_text(path: Path, size: int, progress: Progress | None) -> Iterator[str]:
     # Bytes, not text mode: universal newlines would turn "\r\n" into "\n".
     decoder = codecs.getincrementaldecoder("utf-8")()
-    position = start
+    position = 0
     with path.open("rb") as file:
-        file.seek(start)
         while True:
-            block = file.read(min(READ_BYTES, end - position))
+            block = file.read(READ_BYTES)
             undecoded = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                offset = position - undecoded + error.start
-                raise UserError(
-                    f"{path} is not UTF-8: byte {offset} (0x{error.object[error.start]:02x}) cannot be decoded; "
-                    "convert the file to UTF-8."
-                ) from None
+                raise not_utf8(path, position - undecoded + error.start, error.object[error.start]) from None
             if not block:
                 return
             yield text
             position += len(block)
             if progress is not None:
-                progress("count", position, end)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
-
-
-def _allowed(workers: int | None) -> int:
-    if workers is not None and workers < 1:
-        raise UserError(f"workers is {workers}; give at least 1.")
-    if multiprocessing.current_process().daemon:
-        # Such a process may not have children.
-        return 1
-    return workers or os.cpu_count() or 1
-
-
-def _in_order(work: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], workers: int) -> Iterator[Result]:
-    jobs = iter(jobs)
-    first = next(jobs, None)
-    if first is None:
-        return
-    waiting: deque[Future[Result]] = deque()
-    # Not by fork: a forked worker would hold the caller's locks for as long as it lives.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_worker)
-    try:
-        for job in chain([first], jobs):
-            waiting.append(pool.submit(work, *job))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "the counting processes ended unexpectedly: there may be too little memory, or the script that trains the "
-            "tokenizer lacks `if __name__ == '__main__':` or is read from standard input; one worker does without them"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+                progress("count", position, size)

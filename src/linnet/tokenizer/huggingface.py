@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,13 @@ from typing import Any
 
 from linnet.errors import UserError
 from linnet.tokenizer.files import read_json_object, write_json
+from linnet.tokenizer.patterns import PATTERNS, ambiguous_part, canonical_pattern, named_pattern
 from linnet.tokenizer.vocab_files import Merges, check_merges, merge_line, parse_merge, parse_vocab, printable_vocab
 
+# In tokenizer_config.json: the expression means what the regex library takes it to mean.
+_SYNTAX = "regex"
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _DIGITS = {"type": "Digits", "individual_digits": True}
-_PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
-    "gpt2": _BYTE_LEVEL,
-    "smollm": {"type": "Sequence", "pretokenizers": [_DIGITS, _BYTE_LEVEL]},
-}
 # No text contains these bytes once it is UTF-8.
 _NEVER_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
 
@@ -29,6 +29,7 @@ class TokenizerFile:
     merges: Merges
     special_tokens: list[str]
     pattern: str
+    ignore_merges: bool
 
 
 def read_tokenizer_json(path: Path) -> TokenizerFile:
@@ -62,17 +63,14 @@ def read_tokenizer_json(path: Path) -> TokenizerFile:
     check_merges(vocab, merges, f"{path}, model.merges")
     if model.get("unk_token") is not None:
         _check_all_bytes(vocab, model["unk_token"], path)
-    return TokenizerFile(vocab, merges, list(added), pattern)
+    return TokenizerFile(vocab, merges, list(added), pattern, model.get("ignore_merges") is True)
 
 
-def write_tokenizer_json(
-    path: Path,
-    vocab: Mapping[int, bytes],
-    merges: Sequence[tuple[bytes, bytes]],
-    special_ids: Mapping[str, int],
-    pattern: str,
-) -> None:
-    """Writes a file that `tokenizers.Tokenizer.from_file` loads and that gives the same ids there."""
+def write_tokenizer_json(path: Path, tokenizer: TokenizerFile, special_ids: Mapping[str, int]) -> None:
+    """Writes a file that `tokenizers.Tokenizer.from_file` loads and that gives the same ids there.
+
+    With a custom expression that holds as far as Oniguruma, which reads it there, agrees with the `regex` library.
+    """
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     model = {
         "type": "BPE",
@@ -82,10 +80,10 @@ def write_tokenizer_json(
         "end_of_word_suffix": None,
         "fuse_unk": False,
         "byte_fallback": False,
-        "ignore_merges": False,
+        "ignore_merges": tokenizer.ignore_merges,
         # The library takes ids from here alone, so special tokens are listed too.
-        "vocab": printable_vocab(vocab, special_ids, str(path)),
-        "merges": list(map(merge_line, merges)),
+        "vocab": printable_vocab(tokenizer.vocab, special_ids, str(path)),
+        "merges": list(map(merge_line, tokenizer.merges)),
     }
     content = {
         "version": "1.0",
@@ -93,7 +91,7 @@ def write_tokenizer_json(
         "padding": None,
         "added_tokens": [{"id": id, "content": t, **flags, "special": True} for t, id in special_ids.items()],
         "normalizer": None,
-        "pre_tokenizer": _PRE_TOKENIZERS[pattern],
+        "pre_tokenizer": _pre_tokenizer(tokenizer.pattern),
         "post_processor": None,
         "decoder": _BYTE_LEVEL,
         "model": model,
@@ -101,7 +99,7 @@ def write_tokenizer_json(
     write_json(path, content)
 
 
-def write_tokenizer_config(path: Path, end_of_text: str | None) -> None:
+def write_tokenizer_config(path: Path, end_of_text: str | None, pattern: str) -> None:
     """Writes the settings beside `tokenizer.json` by which transformers' AutoTokenizer loads it unchanged."""
     content: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -109,6 +107,8 @@ def write_tokenizer_config(path: Path, end_of_text: str | None) -> None:
         # Without this, transformers also hands out token_type_ids, which Llama models refuse.
         "model_input_names": ["input_ids", "attention_mask"],
     }
+    if pattern not in PATTERNS:
+        content["pattern_syntax"] = _SYNTAX
     if end_of_text is not None:
         content["eos_token"] = end_of_text
     write_json(path, content)
@@ -142,20 +142,69 @@ def _check_post_processor(post_processor: object, path: Path) -> None:
             )
 
 
+def _pre_tokenizer(pattern: str) -> dict[str, Any]:
+    if pattern == "gpt2":
+        return _BYTE_LEVEL
+    if pattern == "smollm":
+        return {"type": "Sequence", "pretokenizers": [_DIGITS, _BYTE_LEVEL]}
+    expression = {"Regex": PATTERNS.get(pattern, pattern)}
+    split = {"type": "Split", "pattern": expression, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [split, {**_BYTE_LEVEL, "use_regex": False}]}
+
+
 def _pattern(pre_tokenizer: object, path: Path) -> str:
     parts = [] if pre_tokenizer is None else _parts(pre_tokenizer, "pretokenizers", path)
     byte_level = parts[-1] if parts and parts[-1]["type"] == "ByteLevel" else None
-    if byte_level is not None and byte_level.get("add_prefix_space", True):
-        raise UserError(f"{path} has a pre-tokenizer with add_prefix_space, which changes text; linnet has none.")
-    if byte_level is not None and byte_level.get("use_regex", True):
-        if len(parts) == 1:
+    if byte_level is not None:
+        if byte_level.get("add_prefix_space", True):
+            raise UserError(f"{path} has a pre-tokenizer with add_prefix_space, which changes text; linnet has none.")
+        before, use_regex = parts[:-1], byte_level.get("use_regex", True)
+        if use_regex and not before:
             return "gpt2"
-        if len(parts) == 2 and parts[0]["type"] == "Digits" and parts[0].get("individual_digits") is True:
+        if (
+            use_regex
+            and len(before) == 1
+            and before[0]["type"] == "Digits"
+            and before[0].get("individual_digits") is True
+        ):
             return "smollm"
+        if not use_regex and len(before) == 1 and before[0]["type"] == "Split":
+            return _split_pattern(before[0], path)
     raise UserError(
         f"{path} has the pre-tokenizer {_names(parts) or 'null'}; linnet knows ByteLevel with use_regex, alone (gpt2) "
-        "or after Digits with individual_digits (smollm)."
+        "or after Digits with individual_digits (smollm), and ByteLevel without use_regex after Split."
     )
+
+
+def _split_pattern(split: Mapping[str, Any], path: Path) -> str:
+    pattern = split.get("pattern")
+    expression = pattern.get("Regex") if isinstance(pattern, dict) else None
+    if not isinstance(expression, str):
+        raise UserError(f"{path} has the pre-tokenizer Split without a 'Regex' as its pattern; linnet knows no other.")
+    # In parentheses, for a word alone would be taken for the name of a pattern.
+    name = f"(?:{expression})" if re.fullmatch(r"[\w-]*", expression) else named_pattern(expression)
+    behavior, invert = split.get("behavior"), split.get("invert", False)
+    # A named pattern leaves nothing between its matches; removing that, as Xenova's files do, changes nothing.
+    if behavior != "Isolated" and not (behavior == "Removed" and invert is True and name in PATTERNS):
+        raise UserError(
+            f"{path} has the pre-tokenizer Split with the behavior {behavior!r}{' and invert' if invert else ''}, "
+            "which makes other pieces; linnet knows 'Isolated'."
+        )
+    try:
+        name = canonical_pattern(name)
+    except UserError as error:
+        raise UserError(f"{path}, pre_tokenizer: {error}") from None
+    part = None if name in PATTERNS else ambiguous_part(name)
+    if part is not None and not _written_by_linnet(path.with_name("tokenizer_config.json")):
+        raise UserError(
+            f"{path} has the pre-tokenizer Split with {part!r} in its expression, which means one thing to Hugging "
+            "Face's library and another to linnet's; rewrite it without."
+        )
+    return name
+
+
+def _written_by_linnet(config_path: Path) -> bool:
+    return config_path.exists() and read_json_object(config_path).get("pattern_syntax") == _SYNTAX
 
 
 def _parts(value: object, key: str, path: Path) -> list[dict[str, Any]]:
@@ -178,7 +227,7 @@ def _check_model(model: Mapping[str, Any], path: Path) -> None:
     kind = model.get("type", "BPE")
     if kind != "BPE":
         raise UserError(f"{path} holds a model of type {kind}; linnet reads byte-level BPE only.")
-    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges"):
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback"):
         if model.get(key):
             raise UserError(f"{path} sets model.{key} to {model[key]!r}, which changes ids; linnet does not have it.")
 

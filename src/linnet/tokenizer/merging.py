@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
-from linnet.errors import UserError
+from linnet.tokenizer.bad_text import lone_surrogate
 
 # Up to here a plain scan for the lowest rank is faster than a heap; beyond it the scan's n squared tells.
 LONGEST_SCAN = 64
@@ -24,17 +24,20 @@ class Merger:
     Args:
         vocab: bytes of each id.
         merges: pairs of tokens in the order of their ranks; each part and each product is in the vocabulary.
+        ignore_merges: a pre-token that is a token of the vocabulary is that token, whatever its merges come to.
     """
 
-    def __init__(self, vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self, vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]], ignore_merges: bool = False
+    ) -> None:
         self._ids = {token: id for id, token in vocab.items()}
         ids = self._ids
         self._byte_ids = [ids.get(bytes([byte])) for byte in range(256)]
         self._ranks = {(ids[left], ids[right]): rank for rank, (left, right) in enumerate(merges)}
         self._products = [ids[left + right] for left, right in merges]
         self._no_rank = len(merges)
-        # For each id: whether the token's own bytes are known to merge into it, so that most words need no merging.
-        self._state = bytearray(max(vocab, default=-1) + 1)
+        # For each id: whether the token's own bytes are known to give it, so that most words need no merging.
+        self._state = bytearray([_WHOLE if ignore_merges else _UNKNOWN]) * (max(vocab, default=-1) + 1)
 
     def encode(self, piece: str) -> tuple[int, ...]:
         """The ids of one pre-token; bytes that the vocabulary lacks are left out.
@@ -45,10 +48,7 @@ class Merger:
         try:
             data = piece.encode()
         except UnicodeEncodeError as error:
-            raise UserError(
-                f"the text holds a lone surrogate, U+{ord(piece[error.start]):04X}, in {piece[:24]!r}; "
-                "decode it as UTF-8 with errors='replace' before encoding."
-            ) from None
+            raise lone_surrogate(error) from None
         id = self._ids.get(data)
         if id is not None and self._state[id] == _WHOLE:
             return (id,)

@@ -5,21 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
-import regex
-
 from linnet.errors import UserError
-
-# `smollm` stands for Hugging Face's Sequence[Digits(individual_digits), ByteLevel(use_regex)]: each numeric
-# character is cut out first, and the GPT-2 expression then sees every piece as a text of its own. Written as one
-# expression, a run of whitespace therefore looks ahead for a character that is neither whitespace nor a number.
-PATTERNS: dict[str, str] = {
-    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    "smollm": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+",
-}
-
-# No match of any pattern depends on more than this many characters after its end: "'" waits for "ll", a run of
-# whitespace gives its last character back and has seen the one after it.
-LOOKAHEAD = 2
+from linnet.tokenizer.boundaries import has_boundaries, last_boundary
+from linnet.tokenizer.patterns import piece_finder
 
 Segment = tuple[list[str], str | None]
 
@@ -50,18 +38,17 @@ class PreTokenizer:
     """Splits text at special tokens, the leftmost and then longest first, and the rest into pre-tokens.
 
     Args:
-        pattern: "gpt2" or "smollm".
+        pattern: the name of a pattern, or a regular expression.
         special_tokens: strings that are cut out whole; none of their text is ever part of a pre-token.
 
     Raises:
-        UserError: an unknown pattern or an unusable special token.
+        UserError: an unknown name, a bad expression or an unusable special token.
     """
 
     def __init__(self, pattern: str, special_tokens: Sequence[str] = ()) -> None:
-        if pattern not in PATTERNS:
-            raise UserError(f"there is no pre-tokenizer {pattern!r}; choose one of {', '.join(PATTERNS)}.")
+        self._find_all = piece_finder(pattern)
+        self._has_boundaries = has_boundaries(pattern)
         check_special_tokens(special_tokens)
-        self._find_all = regex.compile(PATTERNS[pattern]).findall
         self._special = None
         if special_tokens:
             longest_first = sorted(special_tokens, key=len, reverse=True)
@@ -73,7 +60,8 @@ class PreTokenizer:
         """The segments of the text that `texts` make up together, wherever it is cut.
 
         A segment is a list of pre-tokens and the special token that follows them, or None. Held in memory: about
-        `block` characters and their pre-tokens, or one pre-token where that is longer.
+        `block` characters and their pre-tokens, or what lies between two boundaries (or, with a custom expression,
+        two special tokens) where that is longer.
         """
         waiting = ""
         wanted = block
@@ -82,7 +70,7 @@ class PreTokenizer:
                 waiting += text[start : start + block]
                 if len(waiting) >= wanted:
                     waiting = yield from self._settled(waiting)
-                    # A pre-token longer than the block is scanned again only once it has doubled.
+                    # What has no boundary is searched again only once it has doubled.
                     wanted = max(block, 2 * len(waiting))
         yield from self._segments(waiting)
 
@@ -103,13 +91,12 @@ class PreTokenizer:
                 yield self._find_all(text[start : match.start()]), match.group()
                 start = match.end()
                 open_at = self._open_at(text, start)
-        pieces = self._find_all(text[start:])
-        end = len(text)
-        while pieces and end + LOOKAHEAD > open_at:
-            end -= len(pieces.pop())
-        if pieces:
-            yield pieces, None
-        return text[end:]
+        # A special token may yet begin at `open_at`; cutting there, or before, is right whether it does or not.
+        cut = last_boundary(text, start, open_at + 1) if self._has_boundaries else None
+        if cut is None:
+            return text[start:]
+        yield self._find_all(text[start:cut]), None
+        return text[cut:]
 
     def _open_at(self, text: str, start: int) -> int:
         """Where, from `start` on, the end of `text` may be the beginning of a (longer) special token."""

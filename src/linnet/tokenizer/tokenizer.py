@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,10 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from linnet.errors import UserError
+from linnet.tokenizer.encoding import TextEncoder
 from linnet.tokenizer.hub import fetch_tokenizer
-from linnet.tokenizer.huggingface import read_tokenizer_json, write_tokenizer_config, write_tokenizer_json
-from linnet.tokenizer.merging import Merger, PieceCache
-from linnet.tokenizer.pretokenize import PreTokenizer
+from linnet.tokenizer.huggingface import (
+    TokenizerFile,
+    read_tokenizer_json,
+    write_tokenizer_config,
+    write_tokenizer_json,
+)
+from linnet.tokenizer.patterns import canonical_pattern
+from linnet.tokenizer.pretokenize import check_special_tokens
+from linnet.tokenizer.tiktoken_ranks import merges_of_ranks, ranks_of_merges, read_ranks, write_ranks
 from linnet.tokenizer.vocab_files import (
     check_merges,
     read_vocab_and_merges,
@@ -25,10 +31,6 @@ from linnet.tokenizer.vocab_files import (
 )
 
 END_OF_TEXT = "<|endoftext|>"
-
-# A whole text may spend memory on speed; a stream promises to stay within one megabyte, its block included.
-TEXT_BLOCK, TEXT_CACHE = 1 << 16, 16_000_000
-STREAM_BLOCK, STREAM_CACHE = 2048, 400_000
 
 LARGEST_ID = (1 << 24) - 1
 
@@ -43,7 +45,10 @@ class Tokenizer:
         special_tokens: strings that become one id wherever they stand in a text; where several fit, the leftmost
             and then the longest. Those that `vocab` lacks get new ids after the greatest. Without any, no text is
             special.
-        pattern: the pre-tokenizer, "gpt2" or "smollm".
+        pattern: the pre-tokenizer: "gpt2", "smollm", "gpt4" (or "cl100k" or "llama3", the same), "o200k", or a regular
+            expression of the `regex` library, which is slow.
+        ignore_merges: a pre-token that is itself a token of the vocabulary becomes that token without merging, as in
+            tiktoken, and in Hugging Face's files that set this name.
 
     Raises:
         UserError: a vocabulary, merges and special tokens that do not fit together.
@@ -56,10 +61,12 @@ class Tokenizer:
         special_tokens: Sequence[str] | None = None,
         *,
         pattern: str = "gpt2",
+        ignore_merges: bool = False,
     ) -> None:
         specials = list(special_tokens or ())
-        self._pattern = pattern
-        self._pretokenizer = PreTokenizer(pattern, special_tokens if isinstance(special_tokens, str) else specials)
+        self._pattern = canonical_pattern(pattern)
+        self._ignore_merges = ignore_merges
+        check_special_tokens(special_tokens if isinstance(special_tokens, str) else specials)
         self._vocab = {int(id): bytes(token) for id, token in vocab.items()}
         self._merges = [(bytes(left), bytes(right)) for left, right in merges]
         ids = _unique_ids(self._vocab)
@@ -73,12 +80,18 @@ class Tokenizer:
         self._vocab_size = 1 + max(self._vocab, default=-1)
         self._dtype: np.dtype[Any] = np.dtype(np.uint16 if self._vocab_size <= 65536 else np.uint32)
         self._fingerprint: str | None = None
-        merger = Merger(self._vocab, self._merges)
-        self._text_cache = PieceCache(merger.encode, TEXT_CACHE)
-        self._stream_cache = PieceCache(merger.encode, STREAM_CACHE)
+        self._encoder = TextEncoder(
+            self._vocab,
+            self._merges,
+            self._special_ids,
+            pattern=self._pattern,
+            ignore_merges=ignore_merges,
+            dtype=self._dtype,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self._vocab, self._merges, self.special_tokens, self._pattern)
+        options = {"pattern": self._pattern, "ignore_merges": self._ignore_merges}
+        return _rebuild, (type(self), self._vocab, self._merges, self.special_tokens, options)
 
     @classmethod
     def from_files(
@@ -108,6 +121,11 @@ class Tokenizer:
             UserError: nothing there, nothing reachable, or a tokenizer that linnet cannot follow exactly.
         """
         path = Path(source)
+        if path.suffix == ".tiktoken":
+            raise UserError(
+                f"{path} is a file of tiktoken's ranks, which does not say how text is cut into pre-tokens; read it "
+                "with Tokenizer.from_tiktoken(path, pattern), or with --pattern on the command line."
+            )
         if not path.exists():
             path = fetch_tokenizer(str(source))
         if path.is_dir() and not (path / "tokenizer.json").exists():
@@ -115,23 +133,72 @@ class Tokenizer:
                 raise UserError(f"{path} holds neither tokenizer.json nor vocab.json with merges.txt; check the path.")
             return cls(*read_vocab_folder(path))
         found = read_tokenizer_json(path / "tokenizer.json" if path.is_dir() else path)
-        return cls(found.vocab, found.merges, found.special_tokens, pattern=found.pattern)
+        options: dict[str, Any] = {"pattern": found.pattern, "ignore_merges": found.ignore_merges}
+        return cls(found.vocab, found.merges, found.special_tokens, **options)
+
+    @classmethod
+    def from_tiktoken(
+        cls,
+        path: str | Path,
+        pattern: str,
+        special_tokens: Mapping[str, int] | Sequence[str] | None = None,
+    ) -> Self:
+        """Reads a file of tiktoken's ranks, such as `cl100k_base.tiktoken` or Llama 3's `tokenizer.model`.
+
+        The file holds no merges; those that do the same are found from the ranks, which takes a few seconds for
+        200,000 tokens. `ignore_merges` is set only where the vocabulary has tokens that no merges make.
+
+        Args:
+            path: a token in base64 and its rank a line.
+            pattern: the pre-tokenizer, which the file does not name.
+            special_tokens: with their ids, or without: then those that are not in the file get ids after the greatest.
+
+        Raises:
+            UserError: a file that is missing or malformed, or a special token with the id of another token.
+        """
+        path = Path(path)
+        canonical_pattern(pattern)
+        ranks = read_ranks(path)
+        vocab = {rank: token for token, rank in ranks.items()}
+        if isinstance(special_tokens, Mapping):
+            check_special_tokens(list(special_tokens))
+            for text, id in special_tokens.items():
+                if vocab.setdefault(id, text.encode()) != text.encode():
+                    raise UserError(
+                        f"the special token {text!r} is given the id {id}, which {path} gives to {vocab[id]!r}; "
+                        "give it one that is free."
+                    )
+            special_tokens = list(special_tokens)
+        merges, unreachable = merges_of_ranks(ranks)
+        return cls(vocab, merges, special_tokens, pattern=pattern, ignore_merges=bool(unreachable))
 
     def save(self, folder: str | Path) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json`, which Hugging Face's libraries load too.
+
+        A custom expression is written as it stands; there Oniguruma reads it, which need not agree with `regex`.
 
         Raises:
             UserError: a folder that cannot be written, or a special token that the format cannot hold.
         """
         folder = Path(folder)
         specials = self._special_ids
-        write_tokenizer_json(folder / "tokenizer.json", self._vocab, self._merges, specials, self._pattern)
+        content = TokenizerFile(self._vocab, self._merges, list(specials), self._pattern, self._ignore_merges)
+        write_tokenizer_json(folder / "tokenizer.json", content, specials)
         end = next((text for text, id in specials.items() if id == self.eos_id), None)
-        write_tokenizer_config(folder / "tokenizer_config.json", end)
+        write_tokenizer_config(folder / "tokenizer_config.json", end, self._pattern)
 
     def save_files(self, vocab: str | Path, merges: str | Path) -> None:
-        """Writes GPT-2's pair of files; they keep neither the pattern nor which tokens are special."""
+        """Writes GPT-2's pair of files; they keep neither pattern, special tokens nor `ignore_merges`."""
         write_vocab_and_merges(Path(vocab), Path(merges), self._vocab, self._merges, self._special_ids)
+
+    def save_tiktoken(self, path: str | Path) -> None:
+        """Writes tiktoken's ranks, which keep neither the pattern nor the special tokens.
+
+        Raises:
+            UserError: a tokenizer whose ids tiktoken would not give, or a file that cannot be written.
+        """
+        specials = set(self._special_ids.values())
+        write_ranks(Path(path), ranks_of_merges(self._vocab, self._merges, specials, self._ignore_merges, str(path)))
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text.
@@ -139,16 +206,31 @@ class Tokenizer:
         Raises:
             UserError: a lone surrogate in the text.
         """
-        return list(self._ids([text], TEXT_BLOCK, self._text_cache))
+        return self._encoder.listed(text)
 
-    def encode_array(self, text: str) -> npt.NDArray[Any]:
-        """The ids of a text as an array of `dtype`; needs far less memory than the list."""
-        return np.fromiter(self._ids([text], TEXT_BLOCK, self._text_cache), dtype=self._dtype)
+    def encode_array(self, text: str, *, workers: int | None = None) -> npt.NDArray[Any]:
+        """The ids of a text as an array of `dtype`; needs far less memory than the list.
 
-    def encode_ragged(self, texts: Sequence[str]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+        Args:
+            workers: threads for a long text; by default one for each core.
+        """
+        return self._encoder.ragged([text], workers)[0]
+
+    def encode_batch(self, texts: Sequence[str], *, workers: int | None = None) -> list[npt.NDArray[Any]]:
+        """The ids of each of several texts, as arrays of `dtype`; see `encode_ragged`."""
+        ids, offsets = self.encode_ragged(texts, workers=workers)
+        return np.split(ids, offsets[1:-1]) if texts else []
+
+    def encode_ragged(
+        self, texts: Sequence[str], *, workers: int | None = None
+    ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
         """The ids of several texts, each encoded on its own, as one array.
 
         May be called from several threads at once.
+
+        Args:
+            texts: any number.
+            workers: threads, where there is much text; by default one for each core.
 
         Returns:
             `(ids, offsets)`: ids of all texts one after another, of `dtype`; those of text i are
@@ -157,26 +239,16 @@ class Tokenizer:
         Raises:
             UserError: a lone surrogate in a text.
         """
-        arrays = [self.encode_array(text) for text in texts]
-        offsets = np.zeros(len(arrays) + 1, dtype=np.int64)
-        np.cumsum([array.size for array in arrays], out=offsets[1:])
-        return np.concatenate([np.zeros(0, self._dtype), *arrays]), offsets
+        return self._encoder.ragged(texts, workers)
 
     def encode_iterable(self, texts: Iterable[str]) -> Iterator[int]:
         """The ids of the one text that `texts` make up together, wherever it is cut.
 
-        Needs less than one megabyte whatever the length, except for a single pre-token that is longer.
+        Needs less than one megabyte whatever the length, except where a longer stretch of text has no boundary at which
+        it could be cut (`linnet.tokenizer.boundaries`), such as a run of one letter. A custom expression is given the
+        whole text up to a special token or the end.
         """
-        return self._ids(texts, STREAM_BLOCK, self._stream_cache)
-
-    def _ids(self, texts: Iterable[str], block: int, cache: PieceCache) -> Iterator[int]:
-        return chain.from_iterable(self._runs(texts, block, cache))
-
-    def _runs(self, texts: Iterable[str], block: int, cache: PieceCache) -> Iterator[Iterable[int]]:
-        for pieces, special in self._pretokenizer.stream(texts, block):
-            yield chain.from_iterable(map(cache.__getitem__, pieces))
-            if special is not None:
-                yield (self._special_ids[special],)
+        return self._encoder.stream(texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids, special tokens included; U+FFFD stands for bytes that are not UTF-8.
@@ -240,8 +312,13 @@ class Tokenizer:
 
     @property
     def pattern(self) -> str:
-        """The pre-tokenizer's name."""
+        """The pre-tokenizer's name ("gpt4" where an alias of it was given), or its expression."""
         return self._pattern
+
+    @property
+    def ignore_merges(self) -> bool:
+        """Whether a pre-token that is a token of the vocabulary is that token, whatever its merges come to."""
+        return self._ignore_merges
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -257,12 +334,14 @@ class Tokenizer:
     def fingerprint(self) -> str:
         """SHA-256, in hexadecimal, of everything that determines ids; the same after saving and loading."""
         if self._fingerprint is None:
-            parts = {
+            parts: dict[str, Any] = {
                 "pattern": self._pattern,
                 "vocab": [(id, self._vocab[id].hex()) for id in sorted(self._vocab)],
                 "merges": [(left.hex(), right.hex()) for left, right in self._merges],
                 "special": sorted(self._special_ids.items()),
             }
+            if self._ignore_merges:
+                parts["ignore_merges"] = True
             self._fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         return self._fingerprint
 
@@ -284,6 +363,6 @@ def _rebuild(
     vocab: dict[int, bytes],
     merges: list[tuple[bytes, bytes]],
     special_tokens: list[str],
-    pattern: str,
+    options: dict[str, Any],
 ) -> Tokenizer:
-    return kind(vocab, merges, special_tokens, pattern=pattern)
+    return kind(vocab, merges, special_tokens, **options)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
+from linnet.tokenizer.bad_text import lone_surrogate
 from linnet.tokenizer.counting import Progress, count_file, count_texts
-from linnet.tokenizer.pretokenize import PATTERNS, check_special_tokens
+from linnet.tokenizer.patterns import canonical_pattern
+from linnet.tokenizer.pretokenize import check_special_tokens
+
+if TYPE_CHECKING:
+    from linnet.tokenizer.kernels.counter import PieceCounter
 
 Pair = tuple[int, int]
 Trained = tuple[dict[int, bytes], list[tuple[bytes, bytes]]]
+
+# Merging so many distinct pre-tokens takes the readable code longer than loading the kernels.
+WORTH_PIECES = 30_000
 
 
 def train_bpe(
@@ -35,8 +45,8 @@ def train_bpe(
         input_path: the text; special tokens in it separate documents and are counted in no pair.
         vocab_size: special tokens, 256 bytes and merges together.
         special_tokens: they take the first ids, in this order.
-        pattern: "gpt2", or "smollm", which keeps every digit apart.
-        workers: processes that count pre-tokens; by default one for each CPU, and one where the file is small.
+        pattern: how text is cut into pre-tokens: a name ("gpt2", "smollm", "gpt4", "o200k"), or a regular expression.
+        workers: threads that count pre-tokens; by default one for each core.
         progress: called with ("count", bytes done, bytes in all) and ("merge", merges done, merges wanted).
 
     Returns:
@@ -47,7 +57,7 @@ def train_bpe(
     """
     _check(vocab_size, special_tokens, pattern)
     counts = count_file(Path(input_path), pattern, special_tokens, workers, progress)
-    return train_on_counts(counts, vocab_size, special_tokens, progress)
+    return _train(counts, vocab_size, special_tokens, progress)
 
 
 def train_bpe_from_texts(
@@ -69,12 +79,43 @@ def train_bpe_from_texts(
     """
     _check(vocab_size, special_tokens, pattern)
     counts = count_texts(texts, pattern, special_tokens, workers, progress)
-    return train_on_counts(counts, vocab_size, special_tokens, progress)
+    return _train(counts, vocab_size, special_tokens, progress)
+
+
+def _train(
+    counts: Counter[str] | PieceCounter, vocab_size: int, special_tokens: Sequence[str], progress: Progress | None
+) -> Trained:
+    if isinstance(counts, Counter):
+        if len(counts) < WORTH_PIECES or sys.byteorder != "little":
+            return train_on_counts(counts, vocab_size, special_tokens, progress)
+        counts = _for_kernels(counts)
+    from linnet.tokenizer.kernels.learner import learn_merges
+
+    vocab = [*(token.encode() for token in special_tokens), *(bytes([byte]) for byte in range(256))]
+    wanted = vocab_size - len(vocab)
+
+    def report(done: int) -> None:
+        if progress is not None:
+            progress("merge", done, wanted)
+
+    merges = learn_merges(counts, wanted, report)
+    vocab += [left + right for left, right in merges]
+    return dict(enumerate(vocab)), merges
+
+
+def _for_kernels(counts: Counter[str]) -> PieceCounter:
+    from linnet.tokenizer.kernels.compiling import tell_of_compiling
+    from linnet.tokenizer.kernels.counter import PieceCounter
+
+    tell_of_compiling()
+    try:
+        return PieceCounter.of(counts)
+    except UnicodeEncodeError as error:
+        raise lone_surrogate(error) from None
 
 
 def _check(vocab_size: int, special_tokens: Sequence[str], pattern: str) -> None:
-    if pattern not in PATTERNS:
-        raise UserError(f"there is no pre-tokenizer {pattern!r}; choose one of {', '.join(PATTERNS)}.")
+    canonical_pattern(pattern)
     check_special_tokens(special_tokens)
     least = 256 + len(special_tokens)
     if vocab_size < least:
@@ -109,9 +150,7 @@ def _words(counts: Mapping[str, int], first_byte: int) -> list[list[int]]:
     try:
         return [[first_byte + byte for byte in piece.encode()] for piece in counts]
     except UnicodeEncodeError as error:
-        raise UserError(
-            f"the texts hold a lone surrogate, in {error.object[:24]!r}; decode them as UTF-8 with errors='replace'."
-        ) from None
+        raise lone_surrogate(error) from None
 
 
 class _Corpus:

@@ -20,7 +20,7 @@ def stream(tmp_path: Path) -> TokenStream:
     shards = []
     for number, (start, end) in enumerate([(0, 333), (333, 334), (334, TOKENS)]):
         writer = ShardWriter(tmp_path / f"{number}.tokens", "uint16", TOKENS, "f" * 64)
-        writer.add(b"", np.arange(start, end, dtype=np.uint16), begins=True)
+        writer.add(b"", np.arange(start, end, dtype=np.uint16), np.array([0]), 1)
         shards.append(writer.finish())
     return TokenStream(shards)
 

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 
 from linnet.config import DataConfig, TokenizerConfig
-from linnet.data import PreparedData, encoding, find_prepared, load_prepared, prepare
+from linnet.data import PreparedData, find_prepared, load_prepared, preparation, prepare, train_tokenizer
 from linnet.data.locking import locked
+from linnet.data.sources import open_source
+from linnet.data.splits import SplitDocuments, divide, sampled
 from linnet.errors import UserError
 from linnet.tokenizer import Tokenizer
 
@@ -49,6 +51,7 @@ def test_tokens_are_the_text(data_settings: Settings, text_file: Path, small_tok
     facts = prepared.manifest["splits"]["train"]
     assert facts["text_sha256"] == hashlib.sha256(train.encode()).hexdigest()
     assert (facts["tokens"], facts["documents"]) == (prepared.train.tokens, 1)
+    assert "sample" not in prepared.manifest["settings"]["tokenizer"]  # so that keys are those of earlier releases
     assert prepared.manifest["split"] == "position"
     assert prepared.entropy_nats_per_byte is None
     prepared.verify()
@@ -88,6 +91,93 @@ def test_tokenizer_max_bytes_limits_what_it_learns_from(data_settings: Settings,
     assert b"zy" not in prepared.tokenizer.vocab.values()
 
 
+def test_tokenizer_sample_draws_documents_apart_from_the_split(data_settings: Settings, tmp_path: Path) -> None:
+    texts = [f"<{number}>" for number in range(1000)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    data = data_settings(source=str(tmp_path / "a.jsonl"))
+    seen = {share: set(learned_from(data, share)) for share in (0.2, 0.5, 1.0)}
+    assert seen[0.2] < seen[0.5] < seen[1.0] < set(texts)
+    assert abs(len(seen[1.0]) - 900) < 40
+    assert abs(len(seen[0.2]) - 180) < 50
+    assert abs(len(seen[0.5]) - 450) < 60
+    undivided = set(learned_from(data.replace(val_fraction=0), 0.2))
+    assert abs(len(undivided) - 200) < 50
+    assert len(undivided - set(learned_from(data.replace(val_fraction=0.2), 1))) < 80  # of 200 that are held out
+    other = set(learned_from(data.replace(seed=1), 0.2))
+    assert len(other & seen[0.2]) < 70
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:500]))
+    assert learned_from(data, 0.2) == sorted(seen[0.2] & set(texts[:500]), key=texts.index)
+
+
+def learned_from(data: DataConfig, share: float) -> list[str]:
+    source = open_source(data.source, data)
+    train = (batch for batch in divide(source, None, data).batches() if batch.split == "train")
+    chosen = train if share == 1 else sampled(train, data.seed, share)
+    return [text for _, texts, _ in chosen for text in texts]
+
+
+def test_tokenizer_sample_trains_on_what_it_draws(data_settings: Settings, tmp_path: Path) -> None:
+    words = ["alpha", "beta", "gamma", "delta", "omega"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": word * 40}) + "\n" for word in words))
+    data = data_settings(source=str(tmp_path / "a.jsonl"), val_fraction=0)
+    chosen = [text[: len(text) // 40] for text in learned_from(data, 0.5)]
+    assert 0 < len(chosen) < len(words)
+    tokenizer = train_tokenizer(data, TokenizerConfig(vocab_size=400, sample=0.5))
+    known = {token.decode(errors="replace") for token in tokenizer.vocab.values()}
+    assert [word for word in words if word in known] == chosen
+    with pytest.raises(UserError, match=r"tokenizer\.sample: 1e-06 draws none of the 5 documents"):
+        train_tokenizer(data, TokenizerConfig(vocab_size=400, sample=1e-6))
+
+
+def test_a_document_in_pieces_is_drawn_whole_or_not_at_all() -> None:
+    batches = [
+        SplitDocuments("train", ["a", "b", "c1"], ends=False),
+        SplitDocuments("train", ["c2"], ends=False),
+        SplitDocuments("train", ["c3", "d", "e"], ends=True),
+        SplitDocuments("train", ["f"], ends=True),
+    ]
+    drawn = {}
+    for seed in range(60):
+        held = [""]
+        try:
+            for _, texts, ends in sampled(batches, seed, 0.5):
+                for place, text in enumerate(texts, 1):
+                    held[-1] += text
+                    if ends or place < len(texts):
+                        held.append("")
+        except UserError:
+            continue
+        assert held.pop() == ""
+        drawn[seed] = held
+        assert set(held) <= {"a", "b", "c1c2c3", "d", "e", "f"}
+    assert {text for held in drawn.values() for text in held} == {"a", "b", "c1c2c3", "d", "e", "f"}
+
+
+GOLDEN = {
+    5_000: "bd039799f8ec9943cf2540ac6927f631abca0ca9f56b4a8851563b95064befa4",
+    10**6: "4feece70466be312671ba5f2e6b808fc25a124e65189eeae2510e5287bc7ac57",
+}
+
+
+@pytest.mark.parametrize("shard_tokens", GOLDEN)
+def test_shards_never_change(
+    data_settings: Settings, tmp_path: Path, make_text: Callable[..., str], shard_tokens: int
+) -> None:
+    """The hashes are those of linnet's first release that prepared data."""
+    merges = [(b" ", b"t"), (b"t", b"h"), (b"o", b"u"), (b"th", b"e"), (b" t", b"h"), (b"\n", b"\n")]
+    tokens = [bytes([byte]) for byte in range(256)] + [left + right for left, right in merges]
+    Tokenizer(dict(enumerate(tokens)), merges, ["<|endoftext|>"]).save(tmp_path / "t")
+    texts = [make_text(number * 37 % 901, number) + "<|endoftext|>" * (number % 7 == 3) for number in range(300)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    (tmp_path / "b.txt").write_bytes("<|endoftext|>".join([make_text(400_000, 1), *texts[:40]]).encode())
+    data = data_settings(source=[str(tmp_path / "a.jsonl"), str(tmp_path / "b.txt")], max_bytes=500_000)
+    prepared = prepare(data, TokenizerConfig(source=str(tmp_path / "t")), shard_tokens=shard_tokens)
+    digest = hashlib.sha256()
+    for path in sorted(prepared.directory.glob("*.tokens")):
+        digest.update(path.name.encode() + path.read_bytes())
+    assert digest.hexdigest() == GOLDEN[shard_tokens]
+
+
 def test_given_tokenizer_is_used_and_kept(data_settings: Settings, text_file: Path, tmp_path: Path) -> None:
     given = Tokenizer({**{byte: bytes([byte]) for byte in range(256)}, 70_000: b"the"}, [], ["<|endoftext|>", "<x>"])
     given.save(tmp_path / "given")
@@ -123,7 +213,8 @@ def test_what_determines_the_tokens_changes_the_key(
     keys = [prepare(data, small_tokenizer).key]
     for changes in ({"val_fraction": 0.2}, {"max_bytes": 30_000}, {"seed": 1}, {"val_source": str(text_file)}):
         keys.append(prepare(data.replace(**changes), small_tokenizer).key)
-    for tokenizer in (TokenizerConfig(vocab_size=301), TokenizerConfig(vocab_size=300, pattern="smollm")):
+    for changes in ({"vocab_size": 301}, {"pattern": "smollm"}, {"max_bytes": 10**6}, {"sample": 0.999}):
+        tokenizer = TokenizerConfig.model_validate({"vocab_size": 300, "special_tokens": ("<|endoftext|>",)} | changes)
         keys.append(prepare(data, tokenizer).key)
     status = text_file.stat()
     os.utime(text_file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
@@ -134,7 +225,7 @@ def test_what_determines_the_tokens_changes_the_key(
 def test_workers_do_not_change_a_byte(
     tmp_path: Path, make_text: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "_BATCH_CHARACTERS", 10_000)  # so that little text makes more batches than wait
+    monkeypatch.setattr(preparation, "BATCH_CHARACTERS", 10_000)  # so that little text makes more batches than wait
     (tmp_path / "a.txt").write_text("<|endoftext|>".join(make_text(4_000, seed) for seed in range(80)))
     made = []
     for workers in (1, 2):
@@ -162,7 +253,10 @@ def test_stories_have_their_entropy_and_another_seed_for_validation(
     assert not held[0] & held[1]
 
 
-def test_progress_tells_every_phase(data_settings: Settings, small_tokenizer: TokenizerConfig) -> None:
+def test_progress_tells_every_phase(
+    data_settings: Settings, small_tokenizer: TokenizerConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "BATCH_CHARACTERS", 100_000)
     told: list[tuple[str, int, int | None, str]] = []
 
     def report(description: str, done: int, total: int | None, unit: str = "B") -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linnet.data.segments import Segment
+from linnet.data.encoding import Encoded, encode_batch
+from linnet.data.segments import Segments
 from linnet.data.shards import HEADER_BYTES, Shard, ShardWriter
 from linnet.data.split_writer import SplitWriter
 from linnet.data.stream import TokenStream
@@ -23,7 +25,7 @@ from linnet.tokenizer import Tokenizer
 def write_shard(path: Path, documents: list[list[int]], vocab_size: int = 1000, dtype: str = "uint16") -> Shard:
     writer = ShardWriter(path, dtype, vocab_size, "f" * 64)
     for tokens in documents:
-        writer.add(b"text", np.array(tokens, dtype=dtype), begins=True)
+        writer.add(b"text", np.array(tokens, dtype=dtype), np.array([0]), 1)
     return writer.finish()
 
 
@@ -85,7 +87,7 @@ def test_ids_beyond_the_vocabulary_are_refused(tmp_path: Path) -> None:
         write_shard(tmp_path / "a.tokens", [[299], [300]], vocab_size=300)
     writer = ShardWriter(tmp_path / "b.tokens", "uint16", 100_000, "f" * 64)
     with pytest.raises(UserError, match="gave id 65536, its vocabulary of 100000 in uint16 ends at 65535"):
-        writer.add(b"", np.array([65536], dtype=np.uint32), begins=True)
+        writer.add(b"", np.array([65536], dtype=np.uint32), np.array([0]), 1)
     writer.abandon()
     assert not list(tmp_path.glob("*b.tokens*"))
 
@@ -103,7 +105,7 @@ def test_header_that_allows_larger_ids_than_the_vocabulary_is_refused(tmp_path: 
 
 def test_nothing_has_the_name_before_it_is_whole(tmp_path: Path) -> None:
     writer = ShardWriter(tmp_path / "a.tokens", "uint16", 10, "f" * 64)
-    writer.add(b"", np.arange(5, dtype=np.uint16), begins=True)
+    writer.add(b"", np.arange(5, dtype=np.uint16), np.array([0]), 1)
     assert not (tmp_path / "a.tokens").exists()
     writer.finish()
     assert [path.name for path in tmp_path.iterdir()] == ["a.tokens"]
@@ -130,19 +132,60 @@ def test_windows_cross_shards(
     assert np.array_equal(stream.window(start, tokens - start), np.arange(start, tokens))
 
 
-def test_a_document_over_several_segments_and_shards_begins_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cuts", [[(0, 5)], [(0, 1), (1, 4), (4, 5)], [(0, 3), (3, 5)]])
+def test_a_document_over_several_segments_and_shards_begins_once(tmp_path: Path, cuts: list[tuple[int, int]]) -> None:
     tokenizer = Tokenizer({byte: bytes([byte]) for byte in range(256)}, [], ["<|endoftext|>"])
     writer = SplitWriter(tmp_path, "train", tokenizer, shard_tokens=4)
-    for text, begins in (("ab", True), ("cd", False), ("ef", False), ("gh", True), ("i", True)):
-        segment = Segment("train", text, begins, ends=False)
-        assert not writer.skip(text.encode())
-        writer.add(segment, tokenizer.encode_array(text))
+    texts, ends = ["ab", "cd", "ef", "gh", "i"], np.array([False, False, True, True, False])
+    segments = Segments("train", texts, begins=True, ends=ends)
+    assert writer.skip(segments).texts == texts
+    ids = np.frombuffer(b"abcdefghi", np.uint8)  # without end-of-text, so that sizes are easy to follow
+    for first, last in cuts:
+        offsets = np.cumsum([0, *map(len, texts[first:last])])
+        start = 2 * first
+        writer.add(Encoded(segments.part(first, last), ids[start : start + offsets[-1]], offsets))
     facts = writer.finish()
     assert (facts["documents"], facts["tokens"], facts["bytes_per_token"]) == (3, 9, 1.0)
     assert facts["shards"] == ["train-00000.tokens", "train-00001.tokens", "train-00002.tokens"]
     assert facts["text_sha256"] == hashlib.sha256(b"abcdefghi").hexdigest()
-    starts = [Shard(tmp_path / name).document_starts.tolist() for name in facts["shards"]]
-    assert starts == [[0], [2], [0]]
+    shards = [Shard(tmp_path / name) for name in facts["shards"]]
+    assert [shard.document_starts.tolist() for shard in shards] == [[0], [2], [0]]
+    assert [shard.header.segments for shard in shards] == [2, 2, 1]
+    assert [bytes(shard.tokens.tolist()) for shard in shards] == [b"abcd", b"efgh", b"i"]
+
+
+def test_segments_already_in_shards_are_passed_over(tmp_path: Path) -> None:
+    tokenizer = Tokenizer({byte: bytes([byte]) for byte in range(256)}, [], ["<|endoftext|>"])
+    texts = ["ab", "cd", "ef", "gh", "ij", "kl", "m"]
+    whole = Segments("train", texts, begins=True, ends=np.ones(7, np.bool_))
+
+    def write(cuts: list[int]) -> tuple[list[str], dict[str, bytes]]:
+        writer = SplitWriter(tmp_path, "train", tokenizer, shard_tokens=5)
+        written = []
+        for first, last in pairwise([0, *cuts, 7]):
+            left = writer.skip(whole.part(first, last))
+            written += left.texts
+            if left.texts:
+                writer.add(encode_batch(tokenizer, left))
+        assert writer.text_bytes == 13
+        assert writer.finish()["text_sha256"] == hashlib.sha256("".join(texts).encode()).hexdigest()
+        return written, {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    written, expected = write([])
+    assert (written, len(expected)) == (texts, 4)
+    for kept in range(5):
+        for cuts in ([], [1, 2, 3, 4, 5, 6], [3, 5], [5]):
+            for name in sorted(expected)[kept:]:
+                (tmp_path / name).unlink()
+            assert write(cuts) == (texts[2 * kept :], expected)
+    (tmp_path / "train-00003.tokens").unlink()
+    writer = SplitWriter(tmp_path, "train", tokenizer, shard_tokens=5)
+    with pytest.raises(UserError, match="the text changed while it was being prepared"):
+        writer.skip(Segments("train", ["ab", "cD", "ef"], begins=True, ends=np.ones(3, np.bool_)))
+    writer = SplitWriter(tmp_path, "train", tokenizer, shard_tokens=5)
+    writer.skip(whole.part(0, 5))
+    with pytest.raises(UserError, match="the text changed while it was being prepared"):
+        writer.finish()
 
 
 def test_stream_adds_up_its_shards(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 
 from linnet.config import DataConfig
 from linnet.data import open_source
-from linnet.data.documents import cut_documents
+from linnet.data.documents import Documents, cut_documents, gathered
+from linnet.data.sources import Files, Source
 from linnet.errors import UserError
 
 EOT = "<|endoftext|>"
@@ -30,6 +32,18 @@ def documents(*specs: str | Path, **data: object) -> list[str]:
 def write_jsonl(path: Path, texts: list[str], field: str = "text") -> Path:
     path.write_text("".join(json.dumps({"id": 1, field: text}) + "\n" for text in texts))
     return path
+
+
+def joined(batches: Iterable[Documents]) -> list[str]:
+    """Every document that ends, and what follows the last of them."""
+    held = [""]
+    for texts, ends in batches:
+        assert texts
+        for place, text in enumerate(texts, 1):
+            held[-1] += text
+            if ends or place < len(texts):
+                held.append("")
+    return held
 
 
 def test_text_is_kept_byte_for_byte(tmp_path: Path) -> None:
@@ -49,12 +63,7 @@ def test_cutting_does_not_depend_on_how_text_arrives(texts: list[str], cuts: lis
     whole = "<|e|>".join(texts)
     edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
     chunks = [whole[start:end] for start, end in pairwise(edges)]
-    joined = [""]
-    for text, ends in cut_documents(chunks, "<|e|>"):
-        joined[-1] += text
-        if ends:
-            joined.append("")
-    assert joined == [*whole.split("<|e|>"), ""]
+    assert joined(cut_documents(chunks, "<|e|>")) == [*whole.split("<|e|>"), ""]
 
 
 def test_json_lines(tmp_path: Path) -> None:
@@ -88,8 +97,8 @@ def test_gzip_and_zstandard(tmp_path: Path, make_text: Callable[..., str]) -> No
 
 def test_zstandard_of_a_run_comes_in_bounded_pieces(tmp_path: Path) -> None:
     (tmp_path / "a.txt.zst").write_bytes(zstandard.compress(b"a " * 40_000_000))
-    pieces = open_source([str(tmp_path / "a.txt.zst")], DataConfig()).pieces()
-    sizes = [len(piece.text) for piece in pieces]
+    batches = open_source([str(tmp_path / "a.txt.zst")], DataConfig()).batches()
+    sizes = [len(text) for texts, _ in batches for text in texts]
     assert sum(sizes) == 80_000_000
     assert max(sizes) < 40_000_000
 
@@ -210,9 +219,50 @@ def test_a_large_document_is_never_whole_in_memory(tmp_path: Path) -> None:
     with (tmp_path / "a.txt").open("w") as file:
         for _ in range(200):
             file.write("many words without any end " * 1000)
-    pieces = list(open_source([str(tmp_path / "a.txt")], DataConfig()).pieces())
-    assert max(len(piece.text) for piece in pieces) <= 1 << 20
-    assert [piece.ends for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    batches = list(open_source([str(tmp_path / "a.txt")], DataConfig()).batches())
+    assert all(len(texts) == 1 for texts, _ in batches)
+    assert max(len(texts[0]) for texts, _ in batches) <= 1 << 20
+    assert [ends for _, ends in batches] == [False] * (len(batches) - 1) + [True]
+
+
+def test_many_documents_come_at_once_and_never_too_many() -> None:
+    assert list(gathered([])) == []
+    assert [len(texts) for texts, _ in gathered([""] * 10_000)] == [4096, 4096, 10_000 - 2 * 4096]
+    assert [len(texts) for texts, _ in gathered(["x" * 400_000] * 7)] == [3, 3, 1]
+    assert all(ends for _, ends in gathered(["x"] * 5000))
+
+
+@settings(deadline=None, derandomize=True, max_examples=300)
+@given(
+    texts=st.lists(st.text("ab\u65e5", max_size=4), min_size=1, max_size=8),
+    cuts=st.lists(st.integers(0, 40), max_size=6),
+    limit=st.one_of(st.none(), st.integers(1, 40)),
+)
+def test_documents_without_text_are_passed_over_and_bytes_limited(
+    texts: list[str], cuts: list[int], limit: int | None
+) -> None:
+    @dataclass(frozen=True)
+    class Cut(Files):
+        def batches(self) -> Iterator[Documents]:
+            whole = "|".join(texts)
+            edges = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
+            yield from cut_documents([whole[start:end] for start, end in pairwise(edges)], "|")
+
+    left = sum(len(text.encode()) for text in texts) if limit is None else limit
+    expected = []
+    for text in texts:
+        expected.append(text.encode()[:left].decode(errors="ignore"))
+        left -= len(text.encode())
+        if left < 0:
+            break
+    source = Source("test", (Cut((), "text", "|"),), limit)
+    if any(expected):
+        assert joined(source.batches()) == [*filter(None, expected), ""]
+        assert list(source.documents()) == list(filter(None, expected))
+        assert list(source.documents(start=1)) == list(filter(None, expected))[1:]
+    else:
+        with pytest.raises(UserError, match="holds no text"):
+            list(source.batches())
 
 
 def test_documents_stream(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,18 +14,21 @@ from hypothesis import strategies as st
 
 from linnet.config import DataConfig
 from linnet.data import open_source
-from linnet.data.sources import Source
-from linnet.data.splits import divide
+from linnet.data.documents import Documents, cut_documents
+from linnet.data.sources import Files, Source
+from linnet.data.splits import divide, draws
 from linnet.errors import UserError
 
 
 def texts_of(source: Source, data: DataConfig, validation: Source | None = None) -> tuple[str, dict[str, list[str]]]:
     division = divide(source, validation, data)
     found: dict[str, list[str]] = {"train": [""], "validation": [""]}
-    for split, text, ends in division.pieces():
-        found[split][-1] += text
-        if ends:
-            found[split].append("")
+    for split, texts, ends in division.batches():
+        assert texts
+        for place, text in enumerate(texts, 1):
+            found[split][-1] += text
+            if ends or place < len(texts):
+                found[split].append("")
     return division.kind, found
 
 
@@ -30,6 +36,68 @@ def written(directory: Path, texts: list[str]) -> Source:
     path = directory / "a.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return open_source([str(path)], DataConfig())
+
+
+@dataclass(frozen=True)
+class InPieces(Files):
+    """Documents that arrive cut at `cuts`, counted in characters."""
+
+    texts: tuple[str, ...] = ()
+    cuts: tuple[int, ...] = ()
+
+    def batches(self) -> Iterator[Documents]:
+        whole = "|".join(self.texts)
+        edges = [0, *sorted(min(cut, len(whole)) for cut in self.cuts), len(whole)]
+        yield from cut_documents([whole[start:end] for start, end in pairwise(edges)], "|")
+
+
+DOCUMENTS = st.lists(st.text(st.sampled_from("ab é日"), min_size=1, max_size=9), min_size=2, max_size=20)
+CUTS = st.lists(st.integers(0, 100), max_size=8)
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(texts=DOCUMENTS, cuts=CUTS, seed=st.integers(0, 5), fraction=st.sampled_from([0.01, 0.3, 0.7]))
+def test_documents_in_pieces_are_divided_as_whole_ones(
+    texts: list[str], cuts: list[int], seed: int, fraction: float
+) -> None:
+    source = Source("test", (InPieces((), "text", "|", tuple(texts), tuple(cuts)),), None)
+    kind, found = texts_of(source, DataConfig(seed=seed, val_fraction=fraction))
+    drawn = draws(str(seed), 0, len(texts))
+    held_out = drawn < fraction
+    if held_out.all() or not held_out.any():
+        moved = drawn.argmin() if not held_out.any() else drawn.argmax()
+        held_out[moved] = not held_out[moved]
+    assert kind == "document"
+    assert found["train"] == [*(text for text, out in zip(texts, held_out, strict=True) if not out), ""]
+    assert found["validation"] == [*(text for text, out in zip(texts, held_out, strict=True) if out), ""]
+
+
+@settings(deadline=None, derandomize=True, max_examples=200)
+@given(texts=DOCUMENTS, cuts=CUTS, fraction=st.floats(0.1, 0.9))
+def test_position_does_not_depend_on_how_text_arrives(texts: list[str], cuts: list[int], fraction: float) -> None:
+    source = Source("test", (InPieces((), "text", "|", tuple(texts), tuple(cuts)),), None)
+    size = sum(len(text.encode()) for text in texts)
+    left = size - round(size * fraction)
+    if not 0 < left < size:
+        return
+    _, found = texts_of(source, DataConfig(split="position", val_fraction=fraction))
+    expected: dict[str, list[str]] = {"train": [""], "validation": [""]}
+    for text in texts:
+        before = text.encode()[: max(left, 0)].decode(errors="ignore")
+        left -= len(text.encode())
+        if left >= 0:
+            expected["train"][-1:] = [text, ""]
+        else:
+            expected["train"][-1] += before
+            expected["validation"][-1:] = [text[len(before) :], ""]
+            left = -1
+    assert found == expected
+
+
+def test_one_document_a_file_is_still_several(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text(f"text of {name}")
+    assert divide(open_source([str(tmp_path)], DataConfig()), None, DataConfig()).kind == "document"
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)

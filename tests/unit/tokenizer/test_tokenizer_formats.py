@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 
 import linnet
+from adversarial_text import adversarial_texts
 from linnet.errors import UserError
 from linnet.tokenizer import Tokenizer, train_bpe_from_texts
 from linnet.tokenizer.alphabet import BYTE_TO_CHAR, CHAR_TO_BYTE, from_printable, to_printable
+from linnet.tokenizer.patterns import PATTERNS, piece_finder
 
 SPECIALS = ["<|endoftext|>", "<|a b|>", "<|ü漢|>"]
 TEXT = "the cat sat on the mat, 1999 times; naïve 漢字 😀 <|endoftext|>x<|a b|> <|ü漢|>\n\n  end"
@@ -53,7 +56,7 @@ def test_the_alphabet_goes_both_ways(token: bytes) -> None:
     assert from_printable(to_printable(token) + " ") is None
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "smollm"])
+@pytest.mark.parametrize("pattern", ["gpt2", "smollm", "gpt4", "o200k", r"\w+|\p{N}{1,3}+|\s+$", "(?:word)"])
 def test_saving_and_loading_changes_nothing(tmp_path: Path, pattern: str) -> None:
     tokenizer = trained(pattern)
     tokenizer.save(tmp_path / "new" / "folder")
@@ -132,6 +135,46 @@ def _byte_level(**changed: object) -> dict[str, object]:
     return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True, **changed}
 
 
+def _split(pattern: dict[str, str], **changed: object) -> dict[str, object]:
+    split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False, **changed}
+    return {"type": "Sequence", "pretokenizers": [split, _byte_level(use_regex=False)]}
+
+
+SPELLINGS = {
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt2",
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s": "gpt2",
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)"
+    r"|\s+": "gpt4",
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)"
+    r"|\s+": "gpt4",
+    PATTERNS["o200k"]: "o200k",
+    " +|,": " +|,",
+    "gpt4": "(?:gpt4)",
+}
+
+
+@pytest.mark.parametrize(("expression", "pattern"), SPELLINGS.items())
+def test_expressions_in_circulation_are_known(folder: Path, expression: str, pattern: str) -> None:
+    edit(folder, lambda content: content.update(pre_tokenizer=_split({"Regex": expression})))
+    assert Tokenizer.from_pretrained(folder).pattern == pattern
+    if pattern in PATTERNS:
+        removed = _split({"Regex": expression}, behavior="Removed", invert=True)
+        edit(folder, lambda content: content.update(pre_tokenizer=removed))
+        assert Tokenizer.from_pretrained(folder).pattern == pattern
+        texts = list(adversarial_texts(1000, seed=11))
+        one, other = piece_finder(pattern), regex.compile(expression).findall
+        assert [one(text) for text in texts] == [other(text) for text in texts]
+
+
+def test_ignore_merges_is_kept(folder: Path) -> None:
+    edit(folder, lambda content: content["model"].update(ignore_merges=True, merges=[]))
+    tokenizer = Tokenizer.from_pretrained(folder)
+    assert tokenizer.ignore_merges
+    assert len(tokenizer.encode("the")) == 1
+    tokenizer.save(folder / "again")
+    assert Tokenizer.from_pretrained(folder / "again").fingerprint == tokenizer.fingerprint
+
+
 REFUSED: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda c: c.update(normalizer={"type": "NFC"}), "normalizer NFC"),
     (
@@ -156,6 +199,13 @@ REFUSED: list[tuple[Callable[[dict[str, Any]], object], str]] = [
         lambda c: c.update(pre_tokenizer={"type": "Sequence", "pretokenizers": [{"type": "Split"}, _byte_level()]}),
         "pre-tokenizer Split + ByteLevel",
     ),
+    (lambda c: c.update(pre_tokenizer=_split({"String": " "})), "Split without a 'Regex'"),
+    (lambda c: c.update(pre_tokenizer=_split({"Regex": " +"}, behavior="MergedWithNext")), "'MergedWithNext'"),
+    (lambda c: c.update(pre_tokenizer=_split({"Regex": " +"}, behavior="Removed")), "'Removed'"),
+    (lambda c: c.update(pre_tokenizer=_split({"Regex": " +"}, behavior="Removed", invert=True)), "and invert"),
+    (lambda c: c.update(pre_tokenizer=_split({"Regex": "( +"})), "'( +' is not a regular expression: missing )"),
+    (lambda c: c.update(pre_tokenizer=_split({"Regex": r"\p{N}{1,3}+| +"})), "Split with '{1,3}+' in its expression"),
+    (lambda c: c.update(pre_tokenizer=_split({"Regex": " +$"})), "Split with '$' in its expression"),
     (
         lambda c: c.update(
             post_processor={
@@ -171,7 +221,6 @@ REFUSED: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda c: c["model"].update(type="WordPiece"), "WordPiece"),
     (lambda c: c["model"].update(dropout=0.1), "model.dropout"),
     (lambda c: c["model"].update(byte_fallback=True), "model.byte_fallback"),
-    (lambda c: c["model"].update(ignore_merges=True), "model.ignore_merges"),
     (lambda c: c["model"].update(continuing_subword_prefix="##"), "model.continuing_subword_prefix"),
     (lambda c: c["model"].update(end_of_word_suffix="</w>"), "model.end_of_word_suffix"),
     (lambda c: (c["model"].update(unk_token="<unk>"), c["model"]["vocab"].pop("Ā")), "unk_token"),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from linnet.errors import UserError
 from linnet.tokenizer import Tokenizer, counting, train_bpe, train_bpe_from_texts
 from linnet.tokenizer.counting import count_file, find_cuts
-from linnet.tokenizer.pretokenize import PATTERNS
+from linnet.tokenizer.patterns import PATTERNS
 from linnet.tokenizer.training import train_on_counts
 
 SHAKESPEARE = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "shakespeare.txt"

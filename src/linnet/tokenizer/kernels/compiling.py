@@ -9,11 +9,14 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numba
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+Function = Callable[..., Any]
+
+# What numba reads when a function is decorated; set from NUMBA_CACHE_DIR when it is imported.
+settings: Any = numba.config
 
 logger = logging.getLogger("linnet.tokenizer")
 
@@ -27,8 +30,8 @@ def cache_folder() -> Path | None:
     That is numba's own `NUMBA_CACHE_DIR` if it is set; otherwise a folder in the user's cache, named after the kernels'
     sources and numba's version, so that what is there is never out of date.
     """
-    if numba.config.CACHE_DIR:
-        folder = Path(numba.config.CACHE_DIR)
+    if settings.CACHE_DIR:
+        folder = Path(settings.CACHE_DIR)
     else:
         digest = hashlib.sha256(numba.__version__.encode())
         for path in sorted(Path(__file__).parent.glob("*.py")):
@@ -48,19 +51,25 @@ _FOLDER = cache_folder()
 
 def kernel(function: Function) -> Function:
     """Compiles a function that Python calls: without the interpreter's lock, kept on disk."""
-    given = numba.config.CACHE_DIR
+    given = settings.CACHE_DIR
     # numba asks where to keep a function when it is decorated, and nobody else's functions are to go there.
-    numba.config.CACHE_DIR = str(_FOLDER or given)
+    settings.CACHE_DIR = str(_FOLDER or given)
     try:
         compiled: Function = numba.njit(nogil=True, error_model="numpy", cache=_FOLDER is not None)(function)
     finally:
-        numba.config.CACHE_DIR = given
+        settings.CACHE_DIR = given
     return compiled
 
 
 def inner(function: Function) -> Function:
     """Compiles a function that only kernels call, as part of them."""
     compiled: Function = numba.njit(nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def inlined(function: Function) -> Function:
+    """Compiles a function into the kernels that call it; for those that are given many arrays, which a call counts."""
+    compiled: Function = numba.njit(nogil=True, error_model="numpy", inline="always")(function)
     return compiled
 
 

@@ -41,12 +41,11 @@ class PieceCounter:
 
     def count(self, documents: Documents) -> None:
         """Counts the pre-tokens of documents; special tokens count for nothing."""
-        for start, _, ends, count in documents.cuts():
-            piece = 0
+        data, marks = documents.data, documents.marks
+        for first, _, ends, count in documents.cuts():
+            piece, start = 0, first
             while True:
-                piece, start = count_pieces(
-                    documents.data, start, ends, piece, count, documents.marks, self.table, self.arena, self._state
-                )
+                piece, start = count_pieces(data, start, ends, piece, count, marks, self.table, self.arena, self._state)
                 if piece == count:
                     break
                 self._grow()

@@ -95,9 +95,7 @@ def count_pieces(data, start, ends, first_piece, last_piece, marks, table, arena
             size = end - start
             first, second = piece_key(data, start, size)
             at = piece_slot(table, first, second, arena, data, start, size)
-            if table[at, COUNT] == 0 and not enter_piece(
-                table, at, first, second, arena, state, data, start, size
-            ):
+            if table[at, COUNT] == 0 and not enter_piece(table, at, first, second, arena, state, data, start, size):
                 break
             table[at, COUNT] += np.uint64(1)
             start = end

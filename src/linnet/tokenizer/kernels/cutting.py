@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from linnet.tokenizer.kernels.compiling import inner, kernel
+from linnet.tokenizer.kernels.lanes import LANES, lowest_bit, starts_in_block
 from linnet.tokenizer.kernels.unicode_classes import LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER
 
 GPT2, SMOLLM, GPT4, O200K = range(4)
@@ -167,7 +170,7 @@ def three_numbers(data, at, stop, classes):
 
 @inner
 def marks_and_space(data, at, stop, classes, slash):
-    """The end of punctuation with the line ends after it, or of white space up to its last line end; GPT-4 and after."""
+    """The end of punctuation with the line ends after it, or of white space up to its last line end."""
     start = at
     if data[at] == BLANK and at + 1 < stop:
         at += 1
@@ -285,6 +288,16 @@ def cut(data, at, stop, pattern, classes, marks, mark, ends):
             mark += 1
             limit = marks[mark, 0] if mark < marked else stop
             continue
+        if pattern <= SMOLLM and at + LANES <= limit and count + LANES <= most:
+            starts = starts_in_block(data, at, pattern == SMOLLM)
+            if starts:
+                begin = at
+                while starts:
+                    at = begin + lowest_bit(starts)
+                    ends[count] = at
+                    count += 1
+                    starts &= starts - np.uint64(1)
+                continue
         if pattern == GPT2:
             at = scan_gpt2(data, at, limit, classes, False)
         elif pattern == SMOLLM:

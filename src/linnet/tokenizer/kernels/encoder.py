@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from linnet.tokenizer.kernels.encoding import Memory, Tables, encode_pieces, enter_tokens
+from linnet.tokenizer.kernels.encoding import INLINE, Memory, Tables, encode_pieces, enter_tokens
 from linnet.tokenizer.kernels.marking import END_OF_DOCUMENT
 from linnet.tokenizer.kernels.merging import LONGEST_SCAN, enter_merges
 from linnet.tokenizer.kernels.texts import Cutter
@@ -16,8 +16,8 @@ from linnet.tokenizer.kernels.words import PADDING
 
 Ids = npt.NDArray[Any]
 
-_TABLE_ENTRIES = 1 << 17
-_ARENA_BYTES = 1 << 22
+_TABLE_ENTRIES = 1 << 18
+_ARENA_BYTES = 1 << 23
 _ROOM = 1 << 18
 
 
@@ -26,7 +26,7 @@ class Encoder:
 
     Args:
         vocab: bytes of each id.
-        merges: pairs of tokens in the order of their ranks.
+        merges: pairs of tokens in the order of their ranks, for which `engine.in_order` holds.
         special_ids: the id of each special token.
         pattern: a name; other expressions have no kernels.
         ignore_merges: a piece that is a token of `vocab` is that token, without merging.
@@ -59,12 +59,12 @@ class Encoder:
         documents = self._cutter.documents(texts)
         marks, kinds = documents.marks, documents.kinds
         positions = np.empty(kinds.size, dtype=np.int64)
-        out = np.empty(min(documents.size + kinds.size, _ROOM), dtype=np.uint32)
+        out = np.empty(min(documents.size + kinds.size + INLINE, _ROOM), dtype=np.uint32)
         memory = self._memories.pop() if self._memories else _empty_memory()
         parts: list[Ids] = []
         before = written = mark = 0
         for start, stop, ends, count in documents.cuts():
-            needed = stop - start + count
+            needed = stop - start + count + INLINE
             if written + needed > out.size:
                 parts.append(out[:written].astype(self._dtype))
                 before, written = before + written, 0
@@ -72,7 +72,17 @@ class Encoder:
                     out = np.empty(needed, dtype=np.uint32)
             passed = int(np.count_nonzero(ends[:count] < 0))
             written = encode_pieces(
-                documents.data, start, ends, count, marks, kinds, self._special_ids, self._tables, memory, out, written,
+                documents.data,
+                start,
+                ends,
+                count,
+                marks,
+                kinds,
+                self._special_ids,
+                self._tables,
+                memory,
+                out,
+                written,
                 positions,
             )
             positions[mark : mark + passed] += before

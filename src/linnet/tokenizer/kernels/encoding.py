@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from linnet.tokenizer.kernels.compiling import inner, kernel
+from linnet.tokenizer.kernels.compiling import inlined, inner, kernel
 from linnet.tokenizer.kernels.counting import COUNT, enter_piece, piece_key, piece_slot
 from linnet.tokenizer.kernels.merging import LONGEST_SCAN, merge_long, merge_short
 from linnet.tokenizer.kernels.words import LONG, PADDING, load64, mix, same_bytes
@@ -100,14 +100,12 @@ def _recall(table, arena, at, out, written):
     one = table[at, 2]
     count = np.int64(one & np.uint64(0xFF))
     if count <= INLINE:
+        two = table[at, 3]
+        # All four whatever the count, which no branch could foretell; the next piece writes over what is too much.
         out[written] = one >> np.uint64(8) & np.uint64(0xFFFFFF)
-        if count > 1:
-            two = table[at, 3]
-            out[written + 1] = one >> np.uint64(32) & np.uint64(0xFFFFFF)
-            if count > 2:
-                out[written + 2] = two & np.uint64(0xFFFFFF)
-                if count > 3:
-                    out[written + 3] = two >> np.uint64(24) & np.uint64(0xFFFFFF)
+        out[written + 1] = one >> np.uint64(32)
+        out[written + 2] = two & np.uint64(0xFFFFFF)
+        out[written + 3] = two >> np.uint64(24)
         return written + count
     count = np.int64(one >> np.uint64(8) & np.uint64(0xFFFF))
     place = np.int64(one >> np.uint64(24))
@@ -116,7 +114,7 @@ def _recall(table, arena, at, out, written):
     return written + count
 
 
-@inner
+@inlined
 def _remember(memory, at, first, second, data, start, size, symbols, count):
     """Keeps the ids of a piece in a free entry; where there is no room for them, everything is forgotten first."""
     table, arena, state = memory.table, memory.arena, memory.state
@@ -144,7 +142,7 @@ def _remember(memory, at, first, second, data, start, size, symbols, count):
     state[1] += 4 * count + size
 
 
-@inner
+@inlined
 def _merged(tables, first, second, data, start, size, symbols, found):
     """Encodes a piece into `symbols` and returns how many there are."""
     if tables.whole.shape[0] > 0:
@@ -164,8 +162,37 @@ def _merged(tables, first, second, data, start, size, symbols, found):
 
 
 @inner
-def _encode_new(tables, memory, at, first, second, data, start, size, out, written):
+def _encode_known(
+    data, start, ends, piece, pieces, marks, kinds, special_ids, table, arena, out, written, positions
+):
+    """Writes the ids of remembered pieces and special tokens; returns the first piece that is neither, and so on.
+
+    This is the loop in which time is spent: it calls nothing that is given more than a few arrays.
+    """
+    while piece < pieces:
+        end = np.int64(ends[piece])
+        if end < 0:
+            mark = -1 - end
+            positions[mark] = written
+            if kinds[mark] >= 0:
+                out[written] = special_ids[kinds[mark]]
+                written += 1
+            start = marks[mark, 1]
+        else:
+            first, second = piece_key(data, start, end - start)
+            at = _remembered(table, arena, first, second, data, start, end - start)
+            if table[at, 2] == 0:
+                break
+            written = _recall(table, arena, at, out, written)
+            start = end
+        piece += 1
+    return piece, start, written
+
+
+@inlined
+def _encode_new(tables, memory, data, start, size, out, written):
     """Encodes a piece that is not remembered, and remembers it."""
+    first, second = piece_key(data, start, size)
     symbols, found = memory.symbols, memory.found
     if size > symbols.size:
         symbols, found = np.empty(size, np.int64), np.empty(LONGEST_SCAN, np.int64)
@@ -173,6 +200,7 @@ def _encode_new(tables, memory, at, first, second, data, start, size, out, writt
     for at_id in range(count):
         out[written + at_id] = symbols[at_id]
     if size <= LONGEST_KEPT and count > 0:
+        at = _remembered(memory.table, memory.arena, first, second, data, start, size)
         _remember(memory, at, first, second, data, start, size, symbols, count)
     return written + count
 
@@ -186,30 +214,21 @@ def encode_pieces(data, start, ends, pieces, marks, kinds, special_ids, tables, 
         pieces: how many of `ends` to encode.
         marks, kinds: see `find_marks`; of a special token the id is written.
         special_ids: the id of each kind of mark.
-        out: with room for as many ids as the pieces have bytes, and one for each special token.
+        out: with room for as many ids as the pieces have bytes, one for each special token, and INLINE more.
         written: ids in `out` so far.
         positions: for each mark, the ids written before it; filled in.
 
     Returns:
         ids in `out`.
     """
-    table, arena = memory.table, memory.arena
-    for piece in range(pieces):
+    piece = 0
+    while True:
+        piece, start, written = _encode_known(
+            data, start, ends, piece, pieces, marks, kinds, special_ids, memory.table, memory.arena, out, written, positions
+        )
+        if piece == pieces:
+            return written
         end = np.int64(ends[piece])
-        if end < 0:
-            mark = -1 - end
-            positions[mark] = written
-            if kinds[mark] >= 0:
-                out[written] = special_ids[kinds[mark]]
-                written += 1
-            start = marks[mark, 1]
-            continue
-        size = end - start
-        first, second = piece_key(data, start, size)
-        at = _remembered(table, arena, first, second, data, start, size)
-        if table[at, 2] != 0:
-            written = _recall(table, arena, at, out, written)
-        else:
-            written = _encode_new(tables, memory, at, first, second, data, start, size, out, written)
+        written = _encode_new(tables, memory, data, start, end - start, out, written)
         start = end
-    return written
+        piece += 1

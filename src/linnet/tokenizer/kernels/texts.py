@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from linnet.errors import UserError
+from linnet.tokenizer.bad_text import lone_surrogate, not_utf8
 from linnet.tokenizer.kernels.cutting import GPT2, GPT4, O200K, SMOLLM, cut
-from linnet.tokenizer.kernels.marking import find_marks
+from linnet.tokenizer.kernels.marking import find_marks, first_not_utf8
 from linnet.tokenizer.kernels.unicode_classes import unicode_classes
 from linnet.tokenizer.kernels.words import PADDING
 
@@ -30,13 +31,13 @@ class Cut(NamedTuple):
         start: byte at which the first begins.
         stop: byte at which the last ends.
         ends: where each ends, or -1 - m for mark m; overwritten by the next cut.
-        count: how many there are.
+        pieces: how many there are.
     """
 
     start: int
     stop: int
     ends: npt.NDArray[np.int32]
-    count: int
+    pieces: int
 
 
 class Documents:
@@ -112,6 +113,21 @@ class Cutter:
         data = np.frombuffer(b"".join([*encoded, bytes(PADDING)]), dtype=np.uint8)
         return Documents(data, ends, self)
 
+    def file_part(self, path: Path, start: int, end: int) -> Documents:
+        """Bytes `start` to `end` of a file as one document.
+
+        Raises:
+            UserError: bytes that are not UTF-8.
+        """
+        data = np.zeros(end - start + PADDING, dtype=np.uint8)
+        with path.open("rb") as file:
+            file.seek(start)
+            size = file.readinto(data[: end - start].data)
+        wrong = first_not_utf8(data, size)
+        if wrong >= 0:
+            raise not_utf8(path, start + wrong, int(data[wrong]))
+        return Documents(data, np.array([size], dtype=np.int64), self)
+
     def find_marks(self, data: Bytes, ends: Integers) -> tuple[Integers, Integers]:
         """See `Documents.marks` and `kinds`."""
         parts: list[tuple[Integers, Integers]] = []
@@ -119,9 +135,7 @@ class Cutter:
         room = ends.size + _FIRST_MARKS
         while done[0] < ends.size:
             marks, kinds = np.empty((room, 2), dtype=np.int64), np.empty(room, dtype=np.int64)
-            count = find_marks(
-                data, ends, self._spelling, self._starts, self._firsts, self._only, marks, kinds, done
-            )
+            count = find_marks(data, ends, self._spelling, self._starts, self._firsts, self._only, marks, kinds, done)
             parts.append((marks[:count], kinds[:count]))
             room *= 2
         if not parts:
@@ -130,12 +144,3 @@ class Cutter:
         special = kinds >= 0
         kinds[special] = self._order[kinds[special]]
         return np.concatenate([marks for marks, _ in parts]), kinds
-
-
-def lone_surrogate(error: UnicodeEncodeError) -> UserError:
-    """The sentence for text that has no UTF-8."""
-    text, at = error.object, error.start
-    return UserError(
-        f"the text holds a lone surrogate, U+{ord(text[at]):04X}, in {text[max(at - 12, 0) : at + 12]!r}; "
-        "decode it as UTF-8 with errors='replace' before encoding."
-    )

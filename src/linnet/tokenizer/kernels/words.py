@@ -26,7 +26,7 @@ _LENGTH_SHIFT = np.uint64(56)
 
 
 @intrinsic
-def load64(typing_context, data, at):  # noqa: ARG001
+def load64(typing_context, data, at):
     """Eight bytes from `at` on as one little-endian word, wherever it lies."""
     signature = types.uint64(data, types.int64)
 
