@@ -12,7 +12,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer
 
 from adversarial_text import CHARACTERS, SPECIALS, STRINGS_PER_PATTERN, adversarial_texts
-from linnet.tokenizer import Tokenizer, train_bpe_from_texts
+from linnet.tokenizer import Tokenizer, counting, encoding, train_bpe_from_texts
 from linnet.tokenizer.patterns import PATTERNS
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -131,6 +131,41 @@ def test_trained_tokenizer_gives_the_same_ids_in_tiktoken_tokenizers_and_transfo
     assert [auto.decode(some) for some in ids[:2000]] == texts[:2000]
     assert auto.eos_token_id == tokenizer.eos_id
     assert set(auto("a b")) == {"input_ids", "attention_mask"}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_kernels_give_the_merges_and_ids_of_the_readable_code_tiktoken_and_tokenizers(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = generated(STRINGS_PER_PATTERN, seed=9)
+    corpus = [read("shakespeare.txt")[:300_000], *texts[:2000]]
+    vocab, merges = train_bpe_from_texts(corpus, 3000, SPECIALS, pattern=pattern)
+    monkeypatch.setattr(counting, "WORTH_BYTES", 0)
+    monkeypatch.setattr(encoding, "WORTH_BYTES", 0)
+    assert train_bpe_from_texts(corpus, 3000, SPECIALS, pattern=pattern) == (vocab, merges)
+    tokenizer = Tokenizer(vocab, merges, SPECIALS, pattern=pattern)
+    tokenizer.save(tmp_path)
+    texts += ["".join(texts[:500]), "\n".join(texts), read("shakespeare.txt")[-300_000:]]
+    ids = [array.tolist() for array in tokenizer.encode_batch(texts)]
+    assert tokenizer._encoder._kernels is not None
+    ranks = {token: id for id, token in vocab.items() if id >= len(SPECIALS)}
+    ranked = tiktoken.Encoding(
+        "ours", pat_str=PATTERNS[pattern], mergeable_ranks=ranks, special_tokens=tokenizer.special_ids
+    )
+    assert ids == [ranked.encode(text, allowed_special="all") for text in texts]
+    assert ids == huggingface_ids(tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json")), texts)
+    assert [tokenizer.decode(some) for some in ids] == texts
+
+
+def test_kernels_give_gpt2s_ids(
+    gpt2: Tokenizer, tiktoken_gpt2: tiktoken.Encoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "WORTH_BYTES", 0)
+    fast = Tokenizer(gpt2.vocab, gpt2.merges, ["<|endoftext|>"])
+    texts = [read("shakespeare.txt"), *generated(STRINGS_PER_PATTERN, seed=10)]
+    ids = [array.tolist() for array in fast.encode_batch(texts)]
+    assert fast._encoder._kernels is not None
+    assert ids == [tiktoken_gpt2.encode(text, allowed_special="all") for text in texts]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)

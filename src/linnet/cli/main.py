@@ -20,7 +20,7 @@ from linnet.errors import UserError
 
 # name: (module, short help). Modules are imported when their command is called, so that --help stays fast.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "tokenizer": ("linnet.cli.tokenizer", "Train a byte-level BPE tokenizer; encode and decode with one."),
+    "tokenizer": ("linnet.cli.tokenizer", "Train a byte-level BPE tokenizer; encode, decode, compare, convert."),
     "data": ("linnet.cli.data", "Prepare text as token shards; show what is in them."),
     "train": ("linnet.cli.train", "Train a model, or go on with a run."),
     "generate": ("linnet.cli.generate", "Write text with a trained model."),

@@ -23,7 +23,7 @@ REPORT_BYTES = 1 << 18
 SPECIALS_SHOWN = 3
 
 
-@click.command("compare")
+@click.command("compare", short_help="Vocabulary, compression and speed of tokenizers, side by side.")
 @click.argument("tokenizers", metavar="TOKENIZER...", nargs=-1, required=True)
 @click.option(
     "--on",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Format = Literal["hf", "vocab", "tiktoken"]
 
 
-@click.command("convert")
+@click.command("convert", short_help="Write a tokenizer in another format.")
 @click.argument("tokenizer")
 @click.option(
     "--to",

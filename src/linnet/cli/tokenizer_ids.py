@@ -28,7 +28,7 @@ DIGITS = 18  # more than any id has, fewer than Python refuses to read
 NPY_MAGIC = b"\x93NUMPY"
 
 
-@click.command("encode")
+@click.command("encode", short_help="Text to ids.")
 @click.argument("tokenizer")
 @click.argument("text", type=click.Path(dir_okay=False, allow_dash=True), default="-")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the ids as raw uint16 or uint32 instead.")
@@ -75,7 +75,7 @@ def encode(
         click.echo(f"{npy}: {count:,} ids as an array of {kind}")
 
 
-@click.command("decode")
+@click.command("decode", short_help="Ids to text.")
 @click.argument("tokenizer")
 @click.argument("ids", type=click.File("rb"), default="-")
 @click.option("--raw", is_flag=True, help="The ids are raw integers, as `encode --out` writes them.")
@@ -113,7 +113,8 @@ def _decoded(name: str, report: Report | None) -> Iterator[str]:
         try:
             yield decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            raise UserError(f"{name}: is not UTF-8 near byte {done - held + error.start}") from error
+            shown = "standard input" if name == "-" else name
+            raise UserError(f"{shown}: is not UTF-8 near byte {done - held + error.start}") from error
         done += len(chunk)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MEASURED_BYTES = 1_000_000
 
 
-@click.command("train")
+@click.command("train", short_help="Train a tokenizer and write its tokenizer.json.")
 @click.option("--source", multiple=True, required=True, help="Text: file, glob, builtin:… or hf:…; may be repeated.")
 @click.option("--vocab_size", "--vocab-size", type=int, default=8192, show_default=True, help="Size to train to.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Directory to write tokenizer.json into.")
@@ -107,6 +107,7 @@ class Reading:
 
 def _compression(data: DataConfig, tokenizer: Tokenizer) -> str:
     """Bytes per token on the beginning of the text."""
+    from linnet.cli.progress import amount
     from linnet.data import open_source
     from linnet.tokenizer.comparison import compare_tokenizers
 
@@ -115,4 +116,4 @@ def _compression(data: DataConfig, tokenizer: Tokenizer) -> str:
     source = open_source(data.source, data.replace(max_bytes=read), end_of_text=end_of_text)
     comparison = compare_tokenizers({"": tokenizer}, {source.name: source.documents()}, passes=0)
     (measured,), (corpus,) = comparison.measurements, comparison.corpora
-    return f"{measured.bytes_per_token:.3f} bytes/token on the first {corpus.bytes / 1e6:.1g} MB"
+    return f"{measured.bytes_per_token:.3f} bytes/token on the first {amount(corpus.bytes, 'B')}"

@@ -198,7 +198,9 @@ def _encode(
     workers: int | None,
     report: Progress,
 ) -> None:
-    counter = ByteCounter("encoding text", total_size(request.source, request.validation), report)
+    total = total_size(request.source, request.validation)
+    counter = ByteCounter("encoding text", total, report)
+    tokenizer.expect(total or 0)
 
     def told() -> None:
         counter.reach(sum(writer.text_bytes for writer in writers.values()))

@@ -23,7 +23,10 @@ from linnet.tokenizer.patterns import PATTERNS, canonical_pattern
 
 BOUNDARY = r"(?<=\S) |(?<=[\p{L}\p{N}])[^\p{L}\p{M}\p{N}']"
 
-_FIRST = regex.compile(BOUNDARY)
+# What lies before the first boundary, run by run, so that a long run without one is passed over quickly.
+_BEFORE_FIRST = regex.compile(
+    r"(?s)(?:\s++|[^\s\p{L}\p{N}]++(?! )|[\p{L}\p{N}]++(?=[\p{M}']))*+(?:[^\s\p{L}\p{N}]++|[\p{L}\p{N}]++)(?=.)"
+)
 _LAST = regex.compile(f"(?r){BOUNDARY}")
 
 
@@ -37,9 +40,8 @@ def next_boundary(text: str, start: int = 0) -> int | None:
 
     Only `text[start:]` is looked at, so that `start` is taken for the beginning of a text.
     """
-    # `pos` hides nothing from a lookbehind, so the character at `start` can be p but never c.
-    match = _FIRST.search(text, start + 1)
-    return match.start() if match else None
+    match = _BEFORE_FIRST.match(text, start)
+    return match.end() if match else None
 
 
 def last_boundary(text: str, start: int = 0, end: int | None = None) -> int | None:

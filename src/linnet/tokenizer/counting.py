@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import codecs
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
 from linnet.tokenizer.bad_text import not_utf8
@@ -27,9 +26,6 @@ LARGEST_PIECE = 8_000_000
 BATCH_CHARACTERS = 2_000_000
 READ_BYTES = 1 << 18
 BLOCK_CHARACTERS = 1 << 16
-CUT_WINDOW = 1 << 16
-# A boundary's two characters, as far as ASCII and the lead of what is not tell them.
-_CANDIDATE = rb"(?<=[\x21-\x7e\x80-\xff]) |(?<=[A-Za-z0-9])[\x00-&(-/:-@\[-`{-\x7f]"
 
 
 def count_file(
@@ -155,6 +151,8 @@ def _count_batches(
 def _count_pieces_of(
     path: Path, size: int, pattern: str, special_tokens: Sequence[str], threads: int, progress: Progress | None
 ) -> PieceCounter:
+    from linnet.tokenizer.kernels.file_cuts import find_cuts
+
     counters = _Counters(pattern, special_tokens)
 
     def count(span: tuple[int, int]) -> int:
@@ -166,46 +164,6 @@ def _count_pieces_of(
         if progress is not None:
             progress("count", end, size)
     return counters.total()
-
-
-def find_cuts(path: Path, special_tokens: Sequence[str], target: int) -> list[int]:
-    """Byte offsets, about `target` bytes apart, at which the file can be cut without changing any count.
-
-    A cut lies at the start of a special token or at a boundary (see `boundaries`) before an ASCII character. No
-    occurrence of a special token, taken or not, spans it.
-    """
-    specials = [token.encode() for token in special_tokens]
-    size = path.stat().st_size
-    cuts = [0]
-    with path.open("rb") as file:
-        for wanted in range(target, size - target // 2, target):
-            cut = _cut_between(file, specials, max(wanted, cuts[-1] + 1), min(wanted + target, size))
-            if cut is not None and cut > cuts[-1]:
-                cuts.append(cut)
-    return [*cuts, size]
-
-
-def _cut_between(file: BinaryIO, specials: list[bytes], low: int, high: int) -> int | None:
-    margin = max([4, *map(len, specials)])
-    starts = [re.escape(token) for token in specials]
-    candidate = re.compile(b"|".join([_CANDIDATE, *starts]))
-    for base in range(low, high, CUT_WINDOW):
-        file.seek(max(base - margin, 0))
-        window = file.read(CUT_WINDOW + 2 * margin)
-        for match in candidate.finditer(window):
-            at = match.start()
-            offset = max(base - margin, 0) + at
-            if not base <= offset < min(base + CUT_WINDOW, high):
-                continue
-            after_space = window[at] in b" " and _ends_in_whitespace(window[:at][-4:])
-            spanned = any(window.find(s, max(at - len(s) + 1, 0), at + len(s) - 1) >= 0 for s in specials)
-            if not after_space and not spanned:
-                return offset
-    return None
-
-
-def _ends_in_whitespace(data: bytes) -> bool:
-    return data.decode(errors="ignore")[-1:].isspace()
 
 
 def _read_text(path: Path, size: int, progress: Progress | None) -> Iterator[str]:

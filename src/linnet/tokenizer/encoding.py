@@ -103,6 +103,10 @@ class TextEncoder:
         parts = cut_stream(texts, STREAM_PART, list(self._special_ids))
         return chain.from_iterable(kernels.encode([part])[0].tolist() for part in parts)
 
+    def expect(self, characters: int) -> None:
+        """See `Tokenizer.expect`."""
+        self._seen = max(self._seen, characters)
+
     def _read(self, texts: Iterable[str], block: int, cache: PieceCache) -> Iterator[int]:
         return chain.from_iterable(self._runs(texts, block, cache))
 

@@ -11,7 +11,7 @@ from typing import Any
 from linnet.errors import UserError
 from linnet.tokenizer.files import read_json_object, write_json
 from linnet.tokenizer.patterns import PATTERNS, ambiguous_part, canonical_pattern, named_pattern
-from linnet.tokenizer.vocab_files import Merges, check_merges, merge_line, parse_merge, parse_vocab, printable_vocab
+from linnet.tokenizer.vocab_files import Merges, check_merges, merge_line, parse_merges, parse_vocab, printable_vocab
 
 # In tokenizer_config.json: the expression means what the regex library takes it to mean.
 _SYNTAX = "regex"
@@ -59,7 +59,8 @@ def read_tokenizer_json(path: Path) -> TokenizerFile:
     listed = model.get("merges")
     if not isinstance(listed, list):
         raise UserError(f"{path} has no list 'model.merges'; linnet reads byte-level BPE only.")
-    merges = [parse_merge(merge, f"{path}, model.merges[{at}],") for at, merge in enumerate(listed)]
+    spelled = {text: vocab[id] for text, id in entries.items() if text not in added}
+    merges = parse_merges(((f"{path}, model.merges[{at}],", merge) for at, merge in enumerate(listed)), spelled)
     check_merges(vocab, merges, f"{path}, model.merges")
     if model.get("unk_token") is not None:
         _check_all_bytes(vocab, model["unk_token"], path)

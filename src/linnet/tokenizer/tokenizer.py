@@ -250,6 +250,10 @@ class Tokenizer:
         """
         return self._encoder.stream(texts)
 
+    def expect(self, characters: int) -> None:
+        """Says how much text is to come, so that what is much of it goes through machine code from the start."""
+        self._encoder.expect(characters)
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids, special tokens included; U+FFFD stands for bytes that are not UTF-8.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,23 @@ def parse_vocab(entries: Mapping[str, Any], special_tokens: Collection[str], whe
     return vocab
 
 
+def parse_merges(listed: Iterable[tuple[str, object]], spelled: Mapping[str, bytes]) -> Merges:
+    """Merges, each "left right" or [left, right], as bytes.
+
+    Args:
+        listed: where each stands, for errors, and the merge.
+        spelled: tokens already parsed, by their text.
+    """
+    merges = []
+    for where, merge in listed:
+        left, _, right = merge.partition(" ") if isinstance(merge, str) else ("", "", "")
+        if left in spelled and right in spelled:
+            merges.append((spelled[left], spelled[right]))
+        else:
+            merges.append(parse_merge(merge, where))
+    return merges
+
+
 def parse_merge(merge: object, where: str) -> tuple[bytes, bytes]:
     """One merge, "left right" or [left, right], as bytes."""
     parts = merge.split(" ") if isinstance(merge, str) else merge
@@ -91,6 +108,9 @@ def parse_merge(merge: object, where: str) -> tuple[bytes, bytes]:
 def check_merges(vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]], where: str) -> None:
     """Raises UserError unless each merge is given once and names tokens, and makes one, of the vocabulary."""
     known = set(vocab.values())
+    complete = all(left in known and right in known and left + right in known for left, right in merges)
+    if complete and len(set(merges)) == len(merges):
+        return
     seen = set()
     for number, pair in enumerate(merges, start=1):
         for token in (*pair, pair[0] + pair[1]):

@@ -50,7 +50,7 @@ def test_train_says_what_it_read_and_how_well_it_fits(place: Path, linnet: Calla
     result = linnet("tokenizer", "train", *words, "--pattern", "llama3", "--out", "made")
     assert result.code == 0, result.err
     found = re.fullmatch(
-        r"made: 400 tokens, 143 merges, (\d\.\d{3}) bytes/token on the first 0\.9 MB, [\d.]+ s, "
+        r"made: 400 tokens, 143 merges, (\d\.\d{3}) bytes/token on the first 89\d\.\d kB, [\d.]+ s, "
         r"(\d\.\d) MB read at [\d.]+ MB/s\n",
         result.out,
     )
@@ -162,6 +162,8 @@ def test_encode_from_standard_input_and_a_wide_vocabulary(
     feed(monkeypatch, b"the")
     assert linnet("tokenizer", "encode", "wide", "-", "--npy", "wide.npy").code == 0
     assert (np.load("wide.npy").dtype, np.load("wide.npy").tolist()) == (np.dtype("<u4"), [70_000, 101])
+    feed(monkeypatch, b"the\xff")
+    refused(linnet("tokenizer", "encode", "wide", "--out", "ids"), "standard input: is not UTF-8 near byte 3")
     feed(monkeypatch, b"70000\n101")
     assert linnet("tokenizer", "decode", "wide").out == "the"
 

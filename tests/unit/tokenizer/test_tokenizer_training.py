@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import multiprocessing
-import random
 import re
 from collections import Counter
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linnet.errors import UserError
-from linnet.tokenizer import Tokenizer, counting, train_bpe, train_bpe_from_texts
-from linnet.tokenizer.counting import count_file, find_cuts
+from linnet.tokenizer import Tokenizer, counting, train_bpe, train_bpe_from_texts, training
+from linnet.tokenizer.counting import count_file, count_texts
 from linnet.tokenizer.patterns import PATTERNS
 from linnet.tokenizer.training import train_on_counts
 
@@ -139,86 +138,58 @@ def test_line_endings_are_kept_as_they_are(tmp_path: Path) -> None:
     assert count_file(path, "gpt2", [], 1, None) == Counter(expected)
 
 
-AWKWARD = [
-    *["word", " word", "\n", "\r\n", "  ", " \n ", "\u00a0", "\u3000 ", "\u2003\n", "it's", "'", "漢字", "12 34"],
-    *["<|end of|>", "of|> <|end", "<|end of|> x", "<|end", " of|>", "é", "😀", "\x1c "],
-]
-
-
-@pytest.mark.parametrize("specials", [[], ["<|end of|>", "of|> <|end", " of|>"]])
-@pytest.mark.parametrize(("pattern", "window"), [("gpt2", 1 << 16), ("smollm", 1 << 16), ("gpt2", 5)])
-def test_cutting_a_file_changes_no_count(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, specials: list[str], pattern: str, window: int
-) -> None:
-    monkeypatch.setattr(counting, "CUT_WINDOW", window)
-    text = "".join(random.Random(3).choices(AWKWARD, k=2500))
-    whole, piece = tmp_path / "whole.txt", tmp_path / "piece.txt"
-    whole.write_bytes(text.encode())
-    expected = count_file(whole, pattern, specials, 1, None)
-    for target in (40, 333):
-        cuts = find_cuts(whole, specials, target)
-        assert len(cuts) > len(text.encode()) / target / 2, "cuts are found wherever they are wanted"
-        assert cuts == sorted(set(cuts))
-        found: Counter[str] = Counter()
-        for start, end in pairwise(cuts):
-            piece.write_bytes(text.encode()[start:end])
-            found.update(count_file(piece, pattern, specials, 1, None))
-        assert found == expected
-
-
-def test_special_tokens_that_overlap_in_a_chain_are_cut_nowhere_wrong(tmp_path: Path) -> None:
-    # Read from its second letter on, the text holds other special tokens than when read from its first.
-    text, specials = "cab " * 100 + "end " + "cab " * 100, ["cab", "ab c"]
-    whole, piece = tmp_path / "whole.txt", tmp_path / "piece.txt"
-    whole.write_text(text)
-    for target in range(37, 45):
-        found: Counter[str] = Counter()
-        for start, end in pairwise(find_cuts(whole, specials, target)):
-            piece.write_text(text[start:end])
-            found.update(count_file(piece, "gpt2", specials, 1, None))
-        assert found == count_file(whole, "gpt2", specials, 1, None)
-
-
-def test_a_file_without_whitespace_is_cut_at_special_tokens_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "text.txt"
-    path.write_text("漢字" * 500 + "<|end|>" + "漢字" * 500)
-    assert find_cuts(path, ["<|end|>"], 1000) == [0, 3000, 6007]
-    assert find_cuts(path, [], 1000) == [0, 6007]
-
-
 @pytest.fixture
-def _workers_from_the_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "IN_PROCESS_BYTES", 0)
+def _kernels_from_the_first_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "WORTH_BYTES", 0)
+    monkeypatch.setattr(counting, "SMALLEST_PIECE", 50_000)
+    monkeypatch.setattr(counting, "BATCH_CHARACTERS", 50_000)
 
 
-@pytest.mark.usefixtures("_workers_from_the_first_byte")
-def test_workers_change_nothing(shakespeare: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = shakespeare.replace("\n\n", "<|endoftext|>", 1000) + "漢字 \u3000語\r\n" * 1000
+@pytest.mark.usefixtures("_kernels_from_the_first_byte")
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_kernels_and_their_threads_change_nothing(
+    shakespeare: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str
+) -> None:
+    specials = ["<|endoftext|>", "the <|end of|> day"]
+    text = shakespeare[:300_000].replace("\n\n", "<|endoftext|>", 500) + "漢字 \u3000語\r\nthe <|end of|> day's " * 1000
     path = tmp_path / "text.txt"
     path.write_bytes(text.encode())
-    alone = train_bpe(path, 400, ["<|endoftext|>"], workers=1)
-    assert train_bpe(path, 400, ["<|endoftext|>"], workers=2) == alone
-    monkeypatch.setattr(counting, "IN_PROCESS_BYTES", counting.BATCH_CHARACTERS)  # the first batch here, others there
-    lines = text.split("<|endoftext|>") * 2
-    one = train_bpe_from_texts(lines, 400, ["<|endoftext|>"], workers=1)
-    assert train_bpe_from_texts(iter(lines), 400, ["<|endoftext|>"], workers=2) == one
+    texts = [*text.split("<|endoftext|>"), "", text, "x" * 200_000]
+    with monkeypatch.context() as readable:
+        readable.setattr(counting, "WORTH_BYTES", 1 << 60)
+        expected = train_bpe(path, 800, specials, pattern=pattern)
+        expected_of_texts = train_bpe_from_texts(texts, 800, specials, pattern=pattern)
+        assert isinstance(count_file(path, pattern, specials, 2, None), Counter)
+    assert not isinstance(count_file(path, pattern, specials, 2, None), Counter), "this goes through the kernels"
+    assert not isinstance(count_texts(texts, pattern, specials, 2, None), Counter)
+    for workers in (1, 2, 3, None):
+        assert train_bpe(path, 800, specials, pattern=pattern, workers=workers) == expected
+        assert train_bpe_from_texts(iter(texts), 800, specials, pattern=pattern, workers=workers) == expected_of_texts
+    monkeypatch.setattr(counting, "WORTH_BYTES", 120_000)  # what came before the switch is counted too
+    assert train_bpe_from_texts(iter(texts), 800, specials, pattern=pattern, workers=2) == expected_of_texts
 
 
-def _train_in_daemon(path: Path, results: multiprocessing.Queue[int]) -> None:
-    results.put(len(train_bpe(path, 300, [], workers=2)[1]))
-
-
-@pytest.mark.usefixtures("_workers_from_the_first_byte")
-def test_trains_inside_a_daemon_process(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_kernels_from_the_first_byte")
+def test_a_custom_expression_stays_with_the_readable_code(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
-    path.write_text("the cat sat " * 100_000)
-    fork = multiprocessing.get_context("fork")  # keeps the fixture's setting
-    results: multiprocessing.Queue[int] = fork.Queue()
-    process = fork.Process(target=_train_in_daemon, args=(path, results), daemon=True)
-    process.start()
-    # "the", " cat" and " sat", with " the", share some of their merges.
-    assert results.get(timeout=60) > 0
-    process.join()
+    path.write_text("to be, or not to be " * 20_000)
+    expression = r"\w+ \w+|\W"  # two words at a time, which a cut at a boundary would change
+    assert count_file(path, expression, [], 2, None) == {"to be": 40_000, ",": 20_000, " ": 60_000, "or not": 20_000}
+    texts = [path.read_text()] * 2
+    assert count_texts(texts, expression, [], 2, None)["or not"] == 40_000
+    assert train_bpe(path, 270, [], pattern=expression)[1][0] == (b"t", b"o")
+
+
+def test_few_distinct_words_are_merged_by_the_readable_code_and_many_by_the_kernels(
+    shakespeare: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [shakespeare[:100_000], "\u0301漢é" * 50]
+    expected = train_bpe_from_texts(texts, 900, ["<s>"])
+    monkeypatch.setattr(training, "WORTH_PIECES", 0)
+    assert train_bpe_from_texts(texts, 900, ["<s>"]) == expected
+    with pytest.raises(UserError, match=r"lone surrogate, U\+D800"):
+        train_bpe_from_texts(["a\ud800"], 300, [])
+    assert train_bpe_from_texts([], 300, ["<s>"]) == ({0: b"<s>", **{1 + b: bytes([b]) for b in range(256)}}, [])
 
 
 def test_a_run_of_a_million_characters_trains_without_quadratic_work() -> None:
@@ -228,8 +199,11 @@ def test_a_run_of_a_million_characters_trains_without_quadratic_work() -> None:
     assert len(merges) > 15
 
 
-@pytest.mark.usefixtures("_workers_from_the_first_byte")
-def test_progress_counts_up_to_all(shakespeare: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("worth", [0, 1 << 60])
+def test_progress_counts_up_to_all(
+    shakespeare: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: int
+) -> None:
+    monkeypatch.setattr(counting, "WORTH_BYTES", worth)
     path = tmp_path / "text.txt"
     path.write_bytes(shakespeare.encode())
     for workers in (1, 2):
@@ -237,7 +211,15 @@ def test_progress_counts_up_to_all(shakespeare: str, tmp_path: Path) -> None:
         train_bpe(path, 400, [], workers=workers, progress=lambda *now: seen.append(now))  # noqa: B023
         counted = [done for stage, done, _ in seen if stage == "count"]
         assert counted == sorted(counted)
+        assert len(counted) > 1
         assert ("count", path.stat().st_size, path.stat().st_size) in seen
+        assert seen[-1] == ("merge", 144, 144)
+        seen.clear()
+        lines = shakespeare.splitlines(keepends=True) * 3
+        train_bpe_from_texts(lines, 400, [], workers=workers, progress=lambda *now: seen.append(now))  # noqa: B023
+        counted = [done for stage, done, total in seen if stage == "count" and total is None]
+        assert counted == sorted(counted)
+        assert counted[-1] == sum(map(len, lines))
         assert seen[-1] == ("merge", 144, 144)
 
 
@@ -272,18 +254,60 @@ def test_other_mistakes_are_told(tmp_path: Path) -> None:
         train_bpe_from_texts(["a\ud800"], 300, [])
 
 
-@pytest.mark.usefixtures("_workers_from_the_first_byte")
-@pytest.mark.parametrize("workers", [1, 2])
-def test_invalid_utf8_is_told_with_its_offset(tmp_path: Path, workers: int) -> None:
+@pytest.mark.usefixtures("_kernels_from_the_first_byte")
+@pytest.mark.parametrize(("worth", "workers"), [(0, 1), (0, 2), (1 << 60, 1)])
+def test_invalid_utf8_is_told_with_its_offset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: int, workers: int
+) -> None:
+    monkeypatch.setattr(counting, "WORTH_BYTES", worth)
     path = tmp_path / "text.txt"
-    good = "für alle Fälle ".encode() * 100_000
-    offset = good.index(b" ", 1_500_000)
-    path.write_bytes(good[:offset] + b"\xc3" + good[offset:])
-    with pytest.raises(UserError, match=f"byte {offset} \\(0xc3\\)"):
-        train_bpe(path, 300, [], workers=workers)
+    good = "für alle Fälle 漢字。".encode() * 40_000
+    for near in (5, 500_000, 700_001):
+        offset = good.index(b" ", near)
+        # The first of two places.
+        path.write_bytes(good[:offset] + b"\xc3" + good[offset:] + b"\xff")
+        with pytest.raises(UserError, match=f"text.txt is not UTF-8: byte {offset} \\(0xc3\\)"):
+            train_bpe(path, 300, [], workers=workers)
+    for wrong in (b"\xff", b"\x80", b"\xed\xa0\x80", b"\xe2\x28\xa1"):
+        path.write_bytes(good[:offset] + wrong + good[offset:])
+        with pytest.raises(UserError, match=f"byte {offset} "):
+            train_bpe(path, 300, [], workers=workers)
     path.write_bytes(b"abc\xe2\x82")
     with pytest.raises(UserError, match="byte 3 "):
         train_bpe(path, 300, [], workers=workers)
+    path.write_bytes("abc".encode("utf-16"))
+    with pytest.raises(UserError, match="byte 0 "):
+        train_bpe(path, 300, [], workers=workers)
+
+
+@pytest.mark.usefixtures("_kernels_from_the_first_byte")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_lone_surrogate_among_much_text_is_told(workers: int) -> None:
+    texts = ["some words " * 10_000] * 5 + ["ab\udc00cd"] + ["more " * 10_000] * 5
+    with pytest.raises(UserError, match=r"lone surrogate, U\+DC00, in 'ab.*cd'"):
+        train_bpe_from_texts(texts, 300, [], workers=workers)
+
+
+@pytest.mark.usefixtures("_kernels_from_the_first_byte")
+def test_texts_are_read_only_a_little_ahead() -> None:
+    read: list[int] = []
+
+    def texts() -> Iterator[str]:
+        for number in range(40):
+            read.append(number)
+            yield f"word{number} " * 10_000
+
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    def stop(stage: str, done: int, total: int | None) -> None:
+        raise Stopped
+
+    for workers in (1, 2):
+        read.clear()
+        with pytest.raises(Stopped):
+            train_bpe_from_texts(texts(), 300, [], workers=workers, progress=stop)
+        assert len(read) < 10
 
 
 def test_trained_vocabulary_encodes_each_of_its_tokens_to_itself(shakespeare: str) -> None:

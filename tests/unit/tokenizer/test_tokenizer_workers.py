@@ -1,104 +1,178 @@
-"""What the processes that count pre-tokens leave behind, and what they ask of the script that starts them."""
+"""Threads that count and encode end at once with their process, leave nothing behind, and change no result."""
 
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from linnet.tokenizer import counting, train_bpe, train_bpe_from_texts
+from linnet.errors import UserError
+from linnet.tokenizer import train_bpe_from_texts
+from linnet.tokenizer.engine import WORTH_BYTES, in_threads, thread_count
 
 LINE = "the cat sat on the mat, and the dog did not.\n"
 
-HOLDING_A_LOCK = """
-import fcntl, os, sys, time
-from linnet.tokenizer import train_bpe
+# Each goes on until it is stopped, and says when its threads are at work.
+AT_WORK = """
+import fcntl, itertools, os, sys
+from linnet.tokenizer import Tokenizer, train_bpe, train_bpe_from_texts
 
-def wait_to_be_killed(stage, done, total):
-    print(stage, done, total, flush=True)
-    time.sleep(600)
+def report(stage, done, total):
+    print(stage, done, flush=True)
 
-if __name__ == "__main__":
-    lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    train_bpe(sys.argv[2], 300, [], workers=2, progress=wait_to_be_killed)
-"""
-
-UNGUARDED = """
-import sys
-from linnet.tokenizer import train_bpe
-
-train_bpe(sys.argv[1], 300, [], workers=2)
+work, workers, path, lock = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+with open(path) as file:
+    text = file.read()
+if work == "file":
+    while True:
+        train_bpe(path, 300, [], workers=workers, progress=report)
+elif work == "texts":
+    train_bpe_from_texts(itertools.repeat(text), 300, [], workers=workers, progress=report)
+else:
+    tokenizer = Tokenizer({byte: bytes([byte]) for byte in range(256)}, [])
+    while True:
+        tokenizer.encode_batch([text] * 4, workers=workers)
+        print("encode", flush=True)
 """
 
 
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
-    path.write_text(LINE * (counting.IN_PROCESS_BYTES // len(LINE) + 1))
+    path.write_text(LINE * (WORTH_BYTES // len(LINE) + 1))
     return path
 
 
-def is_gone(process: psutil.Process) -> bool:
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE  # waits for init to read its exit status, holds nothing
-    except psutil.NoSuchProcess:
-        return True
-
-
-def test_killed_while_counting_it_leaves_neither_a_lock_nor_a_worker(text: Path, tmp_path: Path) -> None:
-    script, lock = tmp_path / "holding.py", tmp_path / ".lock"
-    script.write_text(HOLDING_A_LOCK)
-    command = [sys.executable, str(script), str(lock), str(text)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+@contextmanager
+def at_work(work: str, workers: int, text: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process whose threads are at work."""
+    command = [sys.executable, "-c", AT_WORK, work, str(workers), str(text), str(text.parent / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            stage, done, total = process.stdout.readline().split()
-            assert (stage, int(total)) == ("count", text.stat().st_size)
-            assert int(done) < int(total)
-            children = psutil.Process(process.pid).children(recursive=True)
-            assert len(children) >= 2, "two workers at least"
+            assert process.stdout.readline().startswith(("count", "encode"))
+            yield process
         finally:
             process.kill()
-    descriptor = os.open(lock, os.O_RDWR)
+
+
+def assert_nothing_is_left(text: Path) -> None:
+    descriptor = os.open(text.parent / ".lock", os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     finally:
         os.close(descriptor)
-    deadline = time.monotonic() + 10
-    while not all(map(is_gone, children)):
-        assert time.monotonic() < deadline, f"these outlived their parent: {children}"
-        time.sleep(0.05)
+    assert sorted(path.name for path in text.parent.iterdir()) == [".lock", "text.txt"]
 
 
-@pytest.mark.parametrize("from_standard_input", [False, True])
-def test_a_script_that_its_workers_cannot_import_is_told(text: Path, tmp_path: Path, from_standard_input: bool) -> None:
-    script = tmp_path / "unguarded.py"
-    script.write_text(UNGUARDED)
-    place = "-" if from_standard_input else str(script)
-    with script.open() as file:
-        ended = subprocess.run(
-            [sys.executable, place, str(text)], stdin=file, capture_output=True, text=True, timeout=60, check=False
-        )
-    assert ended.returncode == 1
-    last = ended.stderr.splitlines()[-1]
-    assert last.startswith("linnet.errors.UserError: the counting processes ended unexpectedly")
-    assert "`if __name__ == '__main__':`" in last
+@pytest.mark.parametrize("work", ["file", "texts", "encode"])
+def test_killed_at_work_it_leaves_nothing_behind(work: str, text: Path) -> None:
+    with at_work(work, 2, text) as process:
+        running = psutil.Process(process.pid)
+        assert running.children(recursive=True) == [], "threads, no processes"
+        process.kill()
+        assert process.wait(timeout=10) == -signal.SIGKILL
+    assert_nothing_is_left(text)
 
 
-def test_little_text_starts_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(method: str) -> None:
-        raise AssertionError(f"a {method} context was asked for")
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("work", ["file", "texts", "encode"])
+def test_interrupted_at_work_it_ends_at_once(work: str, workers: int, text: Path) -> None:
+    with at_work(work, workers, text) as process:
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGINT
+    assert told.splitlines()[-1] == "KeyboardInterrupt"
+    assert "Exception ignored" not in told
+    assert_nothing_is_left(text)
 
-    monkeypatch.setattr(multiprocessing, "get_context", refuse)
-    path = tmp_path / "text.txt"
-    path.write_text(LINE * 50_000)
-    assert train_bpe(path, 300, [], workers=2)[1]
-    assert train_bpe_from_texts([LINE] * 50_000, 300, [], workers=2)[1]
+
+def test_results_come_in_the_order_of_the_jobs() -> None:
+    def slow_first(job: int) -> int:
+        time.sleep(0.02 if job % 3 == 0 else 0)
+        return job * job
+
+    for threads in (1, 2, 3, 8):
+        assert list(in_threads(slow_first, iter(range(30)), threads)) == [job * job for job in range(30)]
+        assert list(in_threads(slow_first, [], threads)) == []
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_jobs_run_side_by_side_and_are_read_a_little_ahead(threads: int) -> None:
+    together = threading.Barrier(threads, timeout=30)
+    read: list[int] = []
+
+    def jobs() -> Iterator[int]:
+        for job in range(threads * 20):
+            read.append(job)
+            yield job
+
+    def meet(job: int) -> int:
+        together.wait()
+        return job
+
+    results = in_threads(meet, jobs(), threads)
+    assert next(results) == 0
+    assert threads <= len(read) <= 3 * threads
+    assert list(results) == list(range(1, threads * 20))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_job_that_fails_is_told_and_its_threads_end(threads: int) -> None:
+    before = threading.active_count()
+    done: list[int] = []
+
+    def fail(job: int) -> int:
+        if job in (3, 4):
+            raise UserError(f"job {job}")
+        done.append(job)
+        return job
+
+    results = in_threads(fail, iter(range(1000)), threads)
+    assert [next(results), next(results), next(results)] == [0, 1, 2]
+    with pytest.raises(UserError, match="job 3"):  # the first, whichever thread was faster
+        next(results)
+    assert len(done) < 20
+    assert threading.active_count() == before
+
+
+def test_who_stops_asking_for_results_ends_the_threads() -> None:
+    before = threading.active_count()
+    results = in_threads(lambda job: job, iter(range(1000)), 3)
+    assert next(results) == 0
+    assert threading.active_count() > before
+    results.close()
+    assert threading.active_count() == before
+
+
+def test_the_number_of_threads() -> None:
+    assert thread_count(3) == 3
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert thread_count(None) == cores
+    for wrong in (0, -1):
+        with pytest.raises(UserError, match=f"workers is {wrong}; give at least 1"):
+            thread_count(wrong)
+
+
+def test_what_goes_wrong_while_texts_are_read_ends_the_threads() -> None:
+    before = threading.active_count()
+
+    def texts() -> Iterator[str]:
+        yield from [LINE * 10_000] * 20
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        train_bpe_from_texts(texts(), 300, [], workers=2)
+    assert threading.active_count() == before

@@ -120,6 +120,6 @@ def _empty_memory() -> Memory:
         table=np.zeros((_TABLE_ENTRIES, 4), dtype=np.uint64),
         arena=np.empty(_ARENA_BYTES, dtype=np.uint8),
         state=np.zeros(2, dtype=np.int64),
-        symbols=np.empty(4096, dtype=np.int64),
+        symbols=np.empty(4096, dtype=np.int32),
         found=np.empty(LONGEST_SCAN, dtype=np.int64),
     )

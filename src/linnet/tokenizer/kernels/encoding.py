@@ -58,7 +58,7 @@ class Memory(NamedTuple):
     table: Words
     arena: Bytes
     state: Integers
-    symbols: Integers
+    symbols: npt.NDArray[np.int32]
     found: Integers
 
 
@@ -162,9 +162,7 @@ def _merged(tables, first, second, data, start, size, symbols, found):
 
 
 @inner
-def _encode_known(
-    data, start, ends, piece, pieces, marks, kinds, special_ids, table, arena, out, written, positions
-):
+def _encode_known(data, start, ends, piece, pieces, marks, kinds, special_ids, table, arena, out, written, positions):
     """Writes the ids of remembered pieces and special tokens; returns the first piece that is neither, and so on.
 
     This is the loop in which time is spent: it calls nothing that is given more than a few arrays.
@@ -195,7 +193,7 @@ def _encode_new(tables, memory, data, start, size, out, written):
     first, second = piece_key(data, start, size)
     symbols, found = memory.symbols, memory.found
     if size > symbols.size:
-        symbols, found = np.empty(size, np.int64), np.empty(LONGEST_SCAN, np.int64)
+        symbols = np.empty(size, np.int32)
     count = _merged(tables, first, second, data, start, size, symbols, found)
     for at_id in range(count):
         out[written + at_id] = symbols[at_id]
@@ -221,10 +219,23 @@ def encode_pieces(data, start, ends, pieces, marks, kinds, special_ids, tables, 
     Returns:
         ids in `out`.
     """
+    table, arena = memory.table, memory.arena
     piece = 0
     while True:
         piece, start, written = _encode_known(
-            data, start, ends, piece, pieces, marks, kinds, special_ids, memory.table, memory.arena, out, written, positions
+            data,
+            start,
+            ends,
+            piece,
+            pieces,
+            marks,
+            kinds,
+            special_ids,
+            table,
+            arena,
+            out,
+            written,
+            positions,
         )
         if piece == pieces:
             return written

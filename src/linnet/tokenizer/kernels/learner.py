@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import numpy.typing as npt
 from linnet.errors import UserError
 from linnet.tokenizer.kernels.counter import PieceCounter
 from linnet.tokenizer.kernels.training import (
+    BYTES,
     MOST_TOKENS,
-    SPELT,
     TOKENS,
     Corpus,
     enter_all,
@@ -25,7 +24,6 @@ from linnet.tokenizer.kernels.training import (
 
 Array = npt.NDArray[Any]
 
-BYTES = 256
 _FIRST_PAIRS = 1 << 17
 _MERGES_AT_ONCE = 500
 # Cells are numbered in 32 bits, three lists of them in all.
@@ -50,15 +48,14 @@ def learn_merges(
     done, pairs_left = 0, True
     while done < wanted and pairs_left:
         target = min(done + _MERGES_AT_ONCE, wanted)
-        done, spelling_missing, pairs_left = merge(corpus, target, merges, done)
+        done, pairs_left = merge(corpus, target, merges, done)
         if progress is not None:
             progress(done)
-        if spelling_missing:
-            corpus = corpus._replace(spelling=_longer(corpus.spelling, corpus.spelling.size + spelling_missing))
-        elif done < target and pairs_left:
+        if done < target and pairs_left:
             corpus = _with_more_pairs(corpus)
-    spelling, starts = corpus.spelling.tobytes(), corpus.starts[: int(corpus.state[TOKENS]) + 1].tolist()
-    tokens = [spelling[start:end] for start, end in pairwise(starts)]
+    learned = int(corpus.state[TOKENS])
+    spans = zip(corpus.starts[:learned].tolist(), corpus.sizes[:learned].tolist(), strict=True)
+    tokens = [corpus.spelling[start : start + size].tobytes() for start, size in spans]
     return [(tokens[left], tokens[right]) for left, right in merges[:done].tolist()]
 
 
@@ -71,12 +68,10 @@ def _corpus(counter: PieceCounter, wanted: int) -> Corpus:
             "trained on: set max_bytes or sample, or lower vocab_size."
         )
     tokens = BYTES + wanted
-    spelling = np.empty(max(8 * tokens, 1 << 16), dtype=np.uint8)
-    spelling[:BYTES] = np.arange(BYTES)
-    starts = np.zeros(tokens + 1, dtype=np.int64)
-    starts[: BYTES + 1] = np.arange(BYTES + 1)
-    state = np.zeros(5, dtype=np.int64)
-    state[TOKENS] = state[SPELT] = BYTES
+    starts, sizes = np.zeros(tokens, dtype=np.int64), np.zeros(tokens, dtype=np.int64)
+    starts[:BYTES], sizes[:BYTES] = np.arange(BYTES), 1
+    state = np.zeros(4, dtype=np.int64)
+    state[TOKENS] = BYTES
     corpus = Corpus(
         cells=np.empty(cells, dtype=np.int64),
         # A cell begins at most one pair at first, and each merge, which takes a token away, makes at most two.
@@ -86,13 +81,14 @@ def _corpus(counter: PieceCounter, wanted: int) -> Corpus:
         counts=np.empty(_FIRST_PAIRS, dtype=np.int64),
         index=np.zeros((2 * _FIRST_PAIRS, 2), dtype=np.uint64),
         heap=np.empty((_FIRST_PAIRS, 2), dtype=np.int64),
+        sizes=sizes,
         starts=starts,
-        spelling=spelling,
+        spelling=np.empty(BYTES + cells, dtype=np.uint8),
         sums=np.zeros((tokens, 6), dtype=np.int64),
         touched=np.empty((3, tokens), dtype=np.int64),
         state=state,
     )
-    lay_out(counter.table, counter.arena, corpus.cells)
+    lay_out(counter.table, counter.arena, corpus.cells, corpus.spelling)
     counter.clear()
     index_bytes(corpus)
     return corpus

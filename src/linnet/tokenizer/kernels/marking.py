@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from linnet.tokenizer.kernels.compiling import inner, kernel
+from linnet.tokenizer.kernels.cutting import APOSTROPHE, BLANK, code_point, width
+from linnet.tokenizer.kernels.unicode_classes import CODE_POINTS, LETTER, MARK, NUMBER, SPACE
 from linnet.tokenizer.kernels.words import load64
 
 _ONES = np.uint64(0x0101010101010101)
@@ -114,4 +116,32 @@ def first_not_utf8(data, stop):
             if data[at + byte] & 0xC0 != 0x80:
                 return at
         at += size
+    return -1
+
+
+@kernel
+def next_boundary(data, at, stop, classes):
+    """The first boundary after byte `at` and before `stop`, or -1; see `linnet.tokenizer.boundaries`.
+
+    Args:
+        data: bytes that may begin inside a character, and may turn out not to be UTF-8 at all.
+    """
+    known = False
+    before = 0
+    while at < stop:
+        lead = data[at]
+        if 0x80 <= lead < 0xC0:
+            at += 1
+            known = False
+            continue
+        point = code_point(data, at) if lead >= 0x80 else np.int64(lead)
+        found = classes[point] if point < CODE_POINTS else 0
+        if known:
+            if lead == BLANK and not before & SPACE:
+                return at
+            if before & (LETTER | NUMBER) and not found & (LETTER | NUMBER | MARK) and lead != APOSTROPHE:
+                return at
+        before = found
+        known = True
+        at += width(lead)
     return -1

@@ -13,7 +13,9 @@ NO_RANK = np.int64(1 << 30)
 PRODUCT = 0xFFFFFFFF
 # Up to here a scan for the lowest rank is faster than keeping places in order.
 LONGEST_SCAN = 64
-NO_TOKEN = -1
+NO_TOKEN, GONE = -1, -2
+# So many places are found before they are filed, and lie in the processor's cache.
+AT_ONCE = 1 << 13
 
 
 @inner
@@ -117,25 +119,37 @@ def _take_lowest(waiting, size):
 
 
 @inner
-def _add_place(lists, cell, rank, waiting, places, following, counts):
-    """Appends a cell to the list of a rank; counts are of nodes and of waiting ranks."""
-    node = counts[0]
-    counts[0] += 1
-    places[node] = cell
-    following[node] = 0
-    if lists[rank, 0] == 0:
-        _await(waiting, counts[1], rank)
-        counts[1] += 1
-        lists[rank, 0] = node
-    else:
-        following[lists[rank, 1]] = node
-    lists[rank, 1] = node
+def _file(cells, found, count, lists, waiting, places, following, counts):
+    """Appends cells to the lists of the ranks of the pairs that begin there.
+
+    Args:
+        found: the rank of each.
+        lists: (ranks, 2) first and last node of each rank's list, 0 where it is empty.
+        waiting: heap of the ranks whose lists are not empty.
+        places: the cell of each node.
+        following: the next node of each in its list.
+        counts: [next node, waiting ranks]; go up.
+    """
+    node, ranks_waiting = counts[0], counts[1]
+    for at in range(count):
+        rank = np.int64(found[at])
+        places[node] = cells[at]
+        following[node] = 0
+        if lists[rank, 0] == 0:
+            _await(waiting, ranks_waiting, rank)
+            ranks_waiting += 1
+            lists[rank, 0] = node
+        else:
+            following[lists[rank, 1]] = node
+        lists[rank, 1] = node
+        node += 1
+    counts[0], counts[1] = node, ranks_waiting
 
 
 @inner
 def _collect(lists, rank, places, following, cells):
-    """Empties a rank's list into `cells`; returns how many there are and whether they ascend."""
-    node = lists[rank, 0]
+    """Empties a rank's list into `cells`, in ascending order; returns how many there are."""
+    node = np.int64(lists[rank, 0])
     lists[rank, 0] = 0
     count = 0
     ascending = True
@@ -144,8 +158,62 @@ def _collect(lists, rank, places, following, cells):
         if count and cells[count] < cells[count - 1]:
             ascending = False
         count += 1
-        node = following[node]
-    return count, ascending
+        node = np.int64(following[node])
+    if not ascending:
+        cells[:count] = np.sort(cells[:count])
+    return count
+
+
+@inner
+def _first_pairs(tokens, first, last, ranks, cells, found):
+    """Lists the cells from `first` to `last` at which pairs with a rank begin, and the ranks; returns how many."""
+    count = 0
+    for cell in range(first, last):
+        rank = rank_of(ranks, tokens[cell], tokens[cell + 1]) >> 32
+        if rank < NO_RANK:
+            cells[count] = cell
+            found[count] = rank
+            count += 1
+    return count
+
+
+@inner
+def _join(tokens, here, count, left, right, new, sizes):
+    """Writes `new` over each of these places where the pair still stands, and keeps those places at the beginning."""
+    size_left, size = sizes[left], sizes[new]
+    kept = 0
+    for at in range(count):
+        cell = np.int64(here[at])
+        if tokens[cell] == left and tokens[cell + size_left] == right:
+            tokens[cell + size_left] = GONE
+            tokens[cell] = tokens[cell + size - 1] = new
+            here[kept] = cell
+            kept += 1
+    return kept
+
+
+@inner
+def _next_pairs(tokens, here, first, last, new, sizes, ranks, cells, found):
+    """Lists the pairs that `new` makes with its neighbours at some of its places, and their ranks."""
+    count = 0
+    size = sizes[new]
+    for at in range(first, last):
+        cell = np.int64(here[at])
+        before, after = tokens[cell - 1], tokens[cell + size]
+        if before >= 0:
+            rank = rank_of(ranks, before, new) >> 32
+            if rank < NO_RANK:
+                cells[count] = cell - sizes[before]
+                found[count] = rank
+                count += 1
+        # Where the same token follows, the pair is found when that one looks to its left.
+        if after >= 0 and after != new:
+            rank = rank_of(ranks, new, after) >> 32
+            if rank < NO_RANK:
+                cells[count] = cell
+                found[count] = rank
+                count += 1
+    return count
 
 
 @inner
@@ -153,57 +221,41 @@ def merge_long(symbols, count, ranks, merges, sizes):
     """Merges `count` symbols in place, in time n log(ranks that occur), and returns how many are left.
 
     All places of the lowest rank are merged before the next rank is looked at, which gives the same tokens where no
-    merge is made of a token that a later one produces; whoever calls has checked that.
+    merge takes a token that a later one makes; whoever calls has checked that. A token is written in the first and in
+    the last of the cells it spans, as in `training`.
 
     Args:
         merges: as for `enter_merges`.
         sizes: how many symbols each token spans.
     """
-    cells = np.empty(count + 2, np.int64)
-    cells[0] = cells[count + 1] = NO_TOKEN
-    cells[1 : count + 1] = symbols[:count]
+    tokens = np.empty(count + 2, np.int32)
+    tokens[0] = tokens[count + 1] = NO_TOKEN
+    tokens[1 : count + 1] = symbols[:count]
+    # Each cell begins at most one pair at first, and each merge makes at most two. Only what is written takes memory.
     places = np.empty(3 * count, np.uint32)
     following = np.empty(3 * count, np.uint32)
-    found = np.empty(count, np.uint32)
+    here = np.empty(count, np.uint32)
     lists = np.zeros((merges.shape[0], 2), np.uint32)
     waiting = np.empty(min(merges.shape[0], 3 * count), np.int64)
+    cells, found = np.empty(2 * AT_ONCE, np.uint32), np.empty(2 * AT_ONCE, np.uint32)
     counts = np.array([1, 0])
-    for cell in range(1, count):
-        rank = rank_of(ranks, cells[cell], cells[cell + 1]) >> 32
-        if rank < NO_RANK:
-            _add_place(lists, cell, rank, waiting, places, following, counts)
+    for first in range(1, count, AT_ONCE):
+        pairs = _first_pairs(tokens, first, min(first + AT_ONCE, count), ranks, cells, found)
+        _file(cells, found, pairs, lists, waiting, places, following, counts)
     while counts[1]:
         rank = _take_lowest(waiting, counts[1])
         counts[1] -= 1
-        here, ascending = _collect(lists, rank, places, following, found)
-        if not ascending:
-            found[:here] = np.sort(found[:here])
-        left, right, new = merges[rank, 0], merges[rank, 1], merges[rank, 2]
-        size_left, size = sizes[left], sizes[new]
-        kept = 0
-        for at in range(here):
-            cell = np.int64(found[at])
-            if cells[cell] == left and cells[cell + size_left] == right:
-                cells[cell + size_left] = NO_TOKEN - 1
-                cells[cell] = cells[cell + size - 1] = new
-                found[kept] = cell
-                kept += 1
-        for at in range(kept):
-            cell = np.int64(found[at])
-            before, after = cells[cell - 1], cells[cell + size]
-            if before >= 0:
-                next_rank = rank_of(ranks, before, new) >> 32
-                if next_rank < NO_RANK:
-                    _add_place(lists, cell - sizes[before], next_rank, waiting, places, following, counts)
-            # Where the same token follows, the pair is added when that one looks to its left.
-            if after >= 0 and after != new:
-                next_rank = rank_of(ranks, new, after) >> 32
-                if next_rank < NO_RANK:
-                    _add_place(lists, cell, next_rank, waiting, places, following, counts)
+        collected = _collect(lists, rank, places, following, here)
+        new = merges[rank, 2]
+        kept = _join(tokens, here, collected, merges[rank, 0], merges[rank, 1], new, sizes)
+        for first in range(0, kept, AT_ONCE):
+            last = min(first + AT_ONCE, kept)
+            pairs = _next_pairs(tokens, here, first, last, new, sizes, ranks, cells, found)
+            _file(cells, found, pairs, lists, waiting, places, following, counts)
     left_over = 0
     cell = 1
     while cell <= count:
-        symbols[left_over] = cells[cell]
-        cell += sizes[cells[cell]]
+        symbols[left_over] = tokens[cell]
+        cell += sizes[tokens[cell]]
         left_over += 1
     return left_over

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from linnet.tokenizer.bad_text import lone_surrogate, not_utf8
 from linnet.tokenizer.kernels.cutting import GPT2, GPT4, O200K, SMOLLM, cut
 from linnet.tokenizer.kernels.marking import find_marks, first_not_utf8
-from linnet.tokenizer.kernels.unicode_classes import unicode_classes
+from linnet.tokenizer.kernels.unicode_classes import shared_classes
 from linnet.tokenizer.kernels.words import PADDING
 
 Bytes = npt.NDArray[np.uint8]
@@ -81,13 +81,9 @@ class Cutter:
         special_tokens: in any order.
     """
 
-    _classes: npt.NDArray[np.uint8] | None = None
-
     def __init__(self, pattern: str, special_tokens: Sequence[str]) -> None:
         self.code = CODES[pattern]
-        if Cutter._classes is None:
-            Cutter._classes = unicode_classes()
-        self.classes = Cutter._classes
+        self.classes = shared_classes()
         spelled = [token.encode() for token in special_tokens]
         # Of several that fit the longest is taken, so it is tried first.
         self._order = np.array(sorted(range(len(spelled)), key=lambda token: -len(spelled[token])), dtype=np.int64)

@@ -31,7 +31,8 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HASH_SHIFT = np.uint64(24)
 
 # What `state` counts.
-PAIRS, HEAP, SEEN, TOKENS, SPELT = range(5)
+PAIRS, HEAP, SEEN, TOKENS = range(4)
+BYTES = 256
 
 
 class Corpus(NamedTuple):
@@ -44,11 +45,12 @@ class Corpus(NamedTuple):
         counts: of each pair, weighted by the frequency of words.
         index: (power of two, 2) hash table from left << 32 | right, plus one, to pair.
         heap: (pairs, 2) count when it was put there, pair.
-        starts: where each token's bytes begin in `spelling`; one more than there are tokens.
-        spelling: bytes of all tokens.
+        sizes: bytes of each token.
+        starts: where its bytes can be read in `spelling`.
+        spelling: the 256 bytes, then the byte that each cell held at first.
         sums: (tokens, 6) during a merge, for each neighbour: OLD_LEFT and the names beside it, and how many.
         touched: (3, tokens) the neighbours that have sums.
-        state: PAIRS, HEAP, SEEN, TOKENS, SPELT.
+        state: PAIRS, HEAP, SEEN, TOKENS.
     """
 
     cells: Integers
@@ -57,6 +59,7 @@ class Corpus(NamedTuple):
     counts: Integers
     index: npt.NDArray[np.uint64]
     heap: Integers
+    sizes: Integers
     starts: Integers
     spelling: npt.NDArray[np.uint8]
     sums: Integers
@@ -86,8 +89,9 @@ def measure(table, arena):
 
 
 @kernel
-def lay_out(table, arena, cells):
-    """Writes each word of two bytes and more into `cells`."""
+def lay_out(table, arena, cells, spelling):
+    """Writes each word of two bytes and more into `cells` and `spelling`."""
+    spelling[:BYTES] = np.arange(BYTES)
     cell = 0
     cells[cell] = NONE
     cell += 1
@@ -100,14 +104,18 @@ def lay_out(table, arena, cells):
             place = np.int64(table[at, PLACE])
             size = np.int64(load64(arena, place))
             for byte in range(size):
-                cells[cell + byte] = frequency | np.int64(arena[place + 8 + byte])
+                spelled = np.int64(arena[place + 8 + byte])
+                cells[cell + byte] = frequency | spelled
+                spelling[BYTES + cell + byte] = spelled
         else:
             size = np.int64(table[at, 1] >> np.uint64(56))
             if size < 2:
                 continue
             for byte in range(size):
                 word = table[at, 0] if byte < 8 else table[at, 1]
-                cells[cell + byte] = frequency | np.int64(word >> np.uint64(8 * (byte & 7)) & np.uint64(0xFF))
+                spelled = np.int64(word >> np.uint64(8 * (byte & 7)) & np.uint64(0xFF))
+                cells[cell + byte] = frequency | spelled
+                spelling[BYTES + cell + byte] = spelled
         cell += size
         cells[cell] = NONE
         cell += 1
@@ -188,42 +196,38 @@ def enter_all(corpus):
 
 
 @inner
-def _token_order(starts, spelling, one, other):
+def _token_order(starts, sizes, spelling, one, other):
     """Below, at or above zero as the bytes of a token sort before, with or after another's."""
     if one == other:
         return 0
-    at = starts[one]
-    end = starts[one + 1]
-    with_ = starts[other]
-    end_other = starts[other + 1]
-    while at < end and with_ < end_other:
-        difference = np.int64(spelling[at]) - np.int64(spelling[with_])
+    at, at_other = starts[one], starts[other]
+    for byte in range(min(sizes[one], sizes[other])):
+        difference = np.int64(spelling[at + byte]) - np.int64(spelling[at_other + byte])
         if difference != 0:
             return difference
-        at += 1
-        with_ += 1
-    return (end - at) - (end_other - with_)
+    return sizes[one] - sizes[other]
 
 
 @inner
-def _goes_first(pairs, starts, spelling, count, pair, other_count, other):
+def _goes_first(pairs, starts, sizes, spelling, count, pair, other_count, other):
     """Whether a pair is merged before another: the more frequent, then the greater pair of byte strings."""
     if count != other_count:
         return count > other_count
-    order = _token_order(starts, spelling, pairs[pair, 0], pairs[other, 0])
+    order = _token_order(starts, sizes, spelling, pairs[pair, 0], pairs[other, 0])
     if order == 0:
-        order = _token_order(starts, spelling, pairs[pair, 1], pairs[other, 1])
+        order = _token_order(starts, sizes, spelling, pairs[pair, 1], pairs[other, 1])
     return order > 0
 
 
 @inner
 def _push(corpus, count, pair):
-    heap, pairs, starts, spelling = corpus.heap, corpus.pairs, corpus.starts, corpus.spelling
+    heap, pairs = corpus.heap, corpus.pairs
+    starts, sizes, spelling = corpus.starts, corpus.sizes, corpus.spelling
     at = corpus.state[HEAP]
     corpus.state[HEAP] += 1
     while at > 0:
         parent = (at - 1) >> 1
-        if not _goes_first(pairs, starts, spelling, count, pair, heap[parent, 0], heap[parent, 1]):
+        if not _goes_first(pairs, starts, sizes, spelling, count, pair, heap[parent, 0], heap[parent, 1]):
             break
         heap[at, 0] = heap[parent, 0]
         heap[at, 1] = heap[parent, 1]
@@ -235,7 +239,8 @@ def _push(corpus, count, pair):
 @inner
 def _replace_top(corpus, count, pair):
     """Puts an entry in the place of the first and lets it sink."""
-    heap, pairs, starts, spelling = corpus.heap, corpus.pairs, corpus.starts, corpus.spelling
+    heap, pairs = corpus.heap, corpus.pairs
+    starts, sizes, spelling = corpus.starts, corpus.sizes, corpus.spelling
     size = corpus.state[HEAP]
     at = 0
     while True:
@@ -243,10 +248,10 @@ def _replace_top(corpus, count, pair):
         if child >= size:
             break
         if child + 1 < size and _goes_first(
-            pairs, starts, spelling, heap[child + 1, 0], heap[child + 1, 1], heap[child, 0], heap[child, 1]
+            pairs, starts, sizes, spelling, heap[child + 1, 0], heap[child + 1, 1], heap[child, 0], heap[child, 1]
         ):
             child += 1
-        if not _goes_first(pairs, starts, spelling, heap[child, 0], heap[child, 1], count, pair):
+        if not _goes_first(pairs, starts, sizes, spelling, heap[child, 0], heap[child, 1], count, pair):
             break
         heap[at, 0] = heap[child, 0]
         heap[at, 1] = heap[child, 1]
@@ -277,32 +282,6 @@ def _pop(corpus):
 
 
 @inner
-def _spell(corpus, left, right):
-    """Gives the joined bytes of two tokens the next id."""
-    new = corpus.state[TOKENS]
-    end = corpus.state[SPELT]
-    for token in (left, right):
-        for at in range(corpus.starts[token], corpus.starts[token + 1]):
-            corpus.spelling[end] = corpus.spelling[at]
-            end += 1
-    corpus.state[TOKENS] += 1
-    corpus.state[SPELT] = end
-    corpus.starts[new + 1] = end
-    return new
-
-
-@inner
-def _note(sums, touched, side, neighbour, known, frequency):
-    """Adds an occurrence to the sum of a neighbour; returns how many neighbours there are."""
-    if sums[neighbour, 2 * side + 1] == 0:
-        touched[side, known] = neighbour
-        known += 1
-    sums[neighbour, 2 * side] += frequency
-    sums[neighbour, 2 * side + 1] += 1
-    return known
-
-
-@inner
 def _join(corpus, pair, new):
     """Writes `new` wherever the pair stands, and keeps those cells at the beginning of the pair's places.
 
@@ -313,12 +292,13 @@ def _join(corpus, pair, new):
     left = corpus.pairs[pair, 0]
     right = corpus.pairs[pair, 1]
     first = corpus.pairs[pair, 2]
-    size_left = corpus.starts[left + 1] - corpus.starts[left]
-    size = corpus.starts[new + 1] - corpus.starts[new]
+    size_left = corpus.sizes[left]
+    size = corpus.sizes[new]
+    last = first + corpus.pairs[pair, 3]
     kept = first
     lefts = 0
     rights = 0
-    for place in range(first, first + corpus.pairs[pair, 3]):
+    for place in range(first, last):
         cell = np.int64(seen[place])
         found = cells[cell]
         middle = cell + size_left
@@ -328,13 +308,22 @@ def _join(corpus, pair, new):
         before = cells[cell - 1] & TOKEN
         after = cells[cell + size] & TOKEN
         if before != NONE:
-            lefts = _note(sums, touched, LEFT, before, lefts, frequency)
+            if sums[before, 2 * LEFT + 1] == 0:
+                touched[LEFT, lefts] = before
+                lefts += 1
+            sums[before, 2 * LEFT] += frequency
+            sums[before, 2 * LEFT + 1] += 1
         if after != NONE:
-            rights = _note(sums, touched, OLD_RIGHT, after, rights, frequency)
+            if sums[after, 2 * OLD_RIGHT + 1] == 0:
+                touched[OLD_RIGHT, rights] = after
+                rights += 1
+            sums[after, 2 * OLD_RIGHT] += frequency
+            sums[after, 2 * OLD_RIGHT + 1] += 1
         cells[middle] = GONE
         cells[cell] = cells[cell + size - 1] = frequency << TOKEN_BITS | new
         seen[kept] = cell
         kept += 1
+    corpus.starts[new] = BYTES + corpus.seen[first]
     return kept - first, lefts, rights
 
 
@@ -343,13 +332,17 @@ def _note_new_rights(corpus, pair, new, kept):
     """Sums up what follows `new`; where that is `new` again, it is a left neighbour there."""
     cells, seen, sums, touched = corpus.cells, corpus.seen, corpus.sums, corpus.touched
     first = corpus.pairs[pair, 2]
-    size = corpus.starts[new + 1] - corpus.starts[new]
+    size = corpus.sizes[new]
     rights = 0
     for place in range(first, first + kept):
         cell = np.int64(seen[place])
         after = cells[cell + size] & TOKEN
         if after != NONE and after != new:
-            rights = _note(sums, touched, RIGHT, after, rights, cells[cell] >> TOKEN_BITS)
+            if sums[after, 2 * RIGHT + 1] == 0:
+                touched[RIGHT, rights] = after
+                rights += 1
+            sums[after, 2 * RIGHT] += cells[cell] >> TOKEN_BITS
+            sums[after, 2 * RIGHT + 1] += 1
     return rights
 
 
@@ -390,14 +383,14 @@ def _settle(corpus, pair, new, lefts, old_rights, rights):
 @inner
 def _place(corpus, pair, new, kept, lefts, rights):
     """Lists the cells at which each new pair stands, and clears the sums."""
-    cells, seen, sums, starts = corpus.cells, corpus.seen, corpus.sums, corpus.starts
+    cells, seen, sums, sizes = corpus.cells, corpus.seen, corpus.sums, corpus.sizes
     first = corpus.pairs[pair, 2]
-    size = corpus.starts[new + 1] - corpus.starts[new]
+    size = corpus.sizes[new]
     for place in range(first, first + kept):
         cell = np.int64(seen[place])
         before = cells[cell - 1] & TOKEN
         if before != NONE:
-            seen[sums[before, 2 * LEFT + 1]] = cell - (starts[before + 1] - starts[before])
+            seen[sums[before, 2 * LEFT + 1]] = cell - sizes[before]
             sums[before, 2 * LEFT + 1] += 1
         after = cells[cell + size] & TOKEN
         if after != NONE and after != new:
@@ -411,27 +404,27 @@ def _place(corpus, pair, new, kept, lefts, rights):
 
 @kernel
 def merge(corpus, wanted, merges, done):
-    """Merges until `wanted` merges are done, no pair is left, or an array may be too small for the next one.
+    """Merges until `wanted` merges are done, no pair is left, or the next may make more pairs than there is room for.
 
     Args:
         merges: (wanted, 2) tokens of each merge; filled from `done` on.
 
     Returns:
-        (merges done, bytes of spelling wanted, 0 unless that is what is missing, whether pairs are left).
+        (merges done, whether pairs are left).
     """
     while done < wanted:
         pair = _pop(corpus)
         if pair < 0:
-            return done, 0, False
+            return done, False
         left = corpus.pairs[pair, 0]
         right = corpus.pairs[pair, 1]
-        size = corpus.starts[left + 1] - corpus.starts[left] + corpus.starts[right + 1] - corpus.starts[right]
-        made = 2 * min(corpus.pairs[pair, 3], corpus.state[TOKENS] + 1)
-        cramped = corpus.state[PAIRS] + made > corpus.counts.size
-        if cramped or corpus.state[SPELT] + size > corpus.spelling.size:
+        most_made = 2 * min(corpus.pairs[pair, 3], corpus.state[TOKENS] + 1)
+        if corpus.state[PAIRS] + most_made > corpus.counts.size:
             _push(corpus, corpus.counts[pair], pair)
-            return done, 0 if cramped else size, True
-        new = _spell(corpus, left, right)
+            return done, True
+        new = corpus.state[TOKENS]
+        corpus.state[TOKENS] += 1
+        corpus.sizes[new] = corpus.sizes[left] + corpus.sizes[right]
         kept, lefts, old_rights = _join(corpus, pair, new)
         rights = _note_new_rights(corpus, pair, new, kept)
         _settle(corpus, pair, new, lefts, old_rights, rights)
@@ -439,4 +432,4 @@ def merge(corpus, wanted, merges, done):
         merges[done, 0] = left
         merges[done, 1] = right
         done += 1
-    return done, 0, True
+    return done, True

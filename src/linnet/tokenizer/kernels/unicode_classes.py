@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 import regex
@@ -32,3 +34,9 @@ def unicode_classes() -> npt.NDArray[np.uint8]:
     classes = np.zeros(CODE_POINTS, dtype=np.uint8)
     classes[points] = flags
     return classes
+
+
+@cache
+def shared_classes() -> npt.NDArray[np.uint8]:
+    """The same, made once in a process."""
+    return unicode_classes()
