@@ -1,4 +1,4 @@
-"""Cutting UTF-8 into pre-tokens: each pattern's expression written out as a scanner over bytes."""
+"""Cutting UTF-8 into pre-tokens by the expressions of GPT-2 and SmolLM, written out as a scanner over bytes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import numpy as np
 
 from linnet.tokenizer.kernels.compiling import inner, kernel
 from linnet.tokenizer.kernels.lanes import LANES, lowest_bit, starts_in_block
-from linnet.tokenizer.kernels.unicode_classes import LETTER, LOWER, NEWLINE, NUMBER, SPACE, UPPER
+from linnet.tokenizer.kernels.unicode_classes import LETTER, NUMBER, SPACE
 
-GPT2, SMOLLM, GPT4, O200K = range(4)
-BLANK, APOSTROPHE, SLASH = 0x20, 0x27, 0x2F
+BLANK, APOSTROPHE = 0x20, 0x27
 WORD = LETTER | NUMBER | SPACE
 
 
@@ -91,20 +90,9 @@ def contraction(data, at, stop):
 
 
 @inner
-def caseless_contraction(data, at, stop):
-    """The same in either case; the long s, U+017F, is an s."""
-    if data[at] != APOSTROPHE or at + 1 >= stop:
-        return at
-    letter = data[at + 1] | 0x20
-    if letter == 0x73 or letter == 0x64 or letter == 0x6D or letter == 0x74:
-        return at + 2
-    if at + 2 < stop:
-        if data[at + 1] == 0xC5 and data[at + 2] == 0xBF:
-            return at + 3
-        second = data[at + 2] | 0x20
-        if (letter == 0x6C and second == 0x6C) or (second == 0x65 and (letter == 0x76 or letter == 0x72)):
-            return at + 3
-    return at
+def next_limit(marks, mark, stop):
+    """Where the text up to the next mark ends."""
+    return marks[mark, 0] if mark < marks.shape[0] else stop
 
 
 @inner
@@ -157,116 +145,13 @@ def scan_gpt2(data, at, stop, classes, digits_alone):
     return white_space(data, start, stop, classes, NUMBER if digits_alone else 0)
 
 
-@inner
-def three_numbers(data, at, stop, classes):
-    """The end of up to three numeric characters, of which the first is at `at`."""
-    end = at
-    for _ in range(3):
-        if end >= stop or not class_at(data, end, classes) & NUMBER:
-            break
-        end += width(data[end])
-    return end
-
-
-@inner
-def marks_and_space(data, at, stop, classes, slash):
-    """The end of punctuation with the line ends after it, or of white space up to its last line end."""
-    start = at
-    if data[at] == BLANK and at + 1 < stop:
-        at += 1
-    if not class_at(data, at, classes) & WORD:
-        at = run_without(data, at + width(data[at]), stop, classes, WORD)
-        while at < stop and (data[at] == 0x0A or data[at] == 0x0D or (slash and data[at] == SLASH)):
-            at += 1
-        return at
-    end = start
-    newline = start
-    last = start
-    while end < stop:
-        found = class_at(data, end, classes)
-        if not found & SPACE:
-            break
-        last = end
-        end += width(data[end])
-        if found & NEWLINE:
-            newline = end
-    if newline > start:
-        return newline
-    if end == stop or last == start:
-        return end
-    return last
-
-
-@inner
-def scan_gpt4(data, at, stop, classes):
-    """The end of the pre-token that begins at `at`, by the expression of GPT-4 and Llama 3."""
-    lead = data[at]
-    if lead == APOSTROPHE:
-        end = caseless_contraction(data, at, stop)
-        if end > at:
-            return end
-    found = class_at(data, at, classes)
-    after = at + width(lead)
-    if found & LETTER:
-        return run_of(data, after, stop, classes, LETTER)
-    if found & NUMBER:
-        return three_numbers(data, at, stop, classes)
-    if not found & NEWLINE and after < stop and class_at(data, after, classes) & LETTER:
-        return run_of(data, after, stop, classes, LETTER)
-    return marks_and_space(data, at, stop, classes, False)
-
-
-@inner
-def cased_word(data, at, stop, classes):
-    """The end of upper case with lower case after it, else of what of it can stand as lower case; or `at`."""
-    upper = at
-    shared = at
-    while upper < stop:
-        found = class_at(data, upper, classes)
-        if not found & UPPER:
-            break
-        upper += width(data[upper])
-        if found & LOWER:
-            shared = upper
-    end = run_of(data, upper, stop, classes, LOWER)
-    return end if end > upper else shared
-
-
-@inner
-def scan_o200k(data, at, stop, classes):
-    """The end of the pre-token that begins at `at`, by the expression of GPT-4o."""
-    lead = data[at]
-    found = class_at(data, at, classes)
-    after = at + width(lead)
-    if found & NUMBER:
-        return three_numbers(data, at, stop, classes)
-    prefixed = not found & (LETTER | NEWLINE) and after < stop
-    end = at
-    # The expression's two kinds of word, each first with a character before it and then without.
-    if prefixed:
-        end = cased_word(data, after, stop, classes)
-        if end == after:
-            end = at
-    if end == at:
-        end = cased_word(data, at, stop, classes)
-    if end == at and prefixed:
-        end = run_of(data, after, stop, classes, UPPER)
-        if end == after:
-            end = at
-    if end == at:
-        end = run_of(data, at, stop, classes, UPPER)
-    if end > at:
-        return caseless_contraction(data, end, stop) if end < stop else end
-    return marks_and_space(data, at, stop, classes, True)
-
-
 @kernel
-def cut(data, at, stop, pattern, classes, marks, mark, ends):
+def cut_gpt2(data, at, stop, digits_alone, classes, marks, mark, ends):
     """Fills `ends` with where pre-tokens end, from byte `at` to `stop` or until `ends` is full.
 
     Args:
         data: valid UTF-8.
-        pattern: GPT2, SMOLLM, GPT4 or O200K.
+        digits_alone: as SmolLM has it; else as GPT-2.
         marks: (count, 2) begin and end of what is no text: special tokens, ends of documents. None lies past `stop`.
         mark: the first of them not yet passed.
         ends: mark m is written as -1 - m.
@@ -276,20 +161,19 @@ def cut(data, at, stop, pattern, classes, marks, mark, ends):
     """
     count = 0
     most = ends.size
-    marked = marks.shape[0]
-    limit = marks[mark, 0] if mark < marked else stop
+    limit = next_limit(marks, mark, stop)
     while count < most:
         if at == limit:
-            if mark == marked:
+            if mark == marks.shape[0]:
                 break
             ends[count] = -1 - mark
-            count += 1
             at = marks[mark, 1]
             mark += 1
-            limit = marks[mark, 0] if mark < marked else stop
+            limit = next_limit(marks, mark, stop)
+            count += 1
             continue
-        if pattern <= SMOLLM and at + LANES <= limit and count + LANES <= most:
-            starts = starts_in_block(data, at, pattern == SMOLLM)
+        if at + LANES <= limit and count + LANES <= most:
+            starts = starts_in_block(data, at, digits_alone)
             if starts:
                 begin = at
                 while starts:
@@ -298,14 +182,7 @@ def cut(data, at, stop, pattern, classes, marks, mark, ends):
                     count += 1
                     starts &= starts - np.uint64(1)
                 continue
-        if pattern == GPT2:
-            at = scan_gpt2(data, at, limit, classes, False)
-        elif pattern == SMOLLM:
-            at = scan_gpt2(data, at, limit, classes, True)
-        elif pattern == GPT4:
-            at = scan_gpt4(data, at, limit, classes)
-        else:
-            at = scan_o200k(data, at, limit, classes)
+        at = scan_gpt2(data, at, limit, classes, digits_alone)
         ends[count] = at
         count += 1
     return count, at, mark

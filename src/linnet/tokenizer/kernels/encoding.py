@@ -121,7 +121,8 @@ def _remember(memory, at, first, second, data, start, size, symbols, count):
     apart = count > INLINE or second >= LONG
     needed = 4 * count + size + PADDING if apart else 0
     if 2 * state[0] >= table.shape[0] or state[1] + needed > arena.size:
-        table[:, 2] = 0
+        for entry in range(table.shape[0]):
+            table[entry, 2] = 0
         state[0] = state[1] = 0
         at = np.int64(mix(first, second) & np.uint64(table.shape[0] - 1))
     table[at, 0] = first

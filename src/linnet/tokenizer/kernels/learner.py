@@ -70,7 +70,7 @@ def _corpus(counter: PieceCounter, wanted: int) -> Corpus:
     tokens = BYTES + wanted
     starts, sizes = np.zeros(tokens, dtype=np.int64), np.zeros(tokens, dtype=np.int64)
     starts[:BYTES], sizes[:BYTES] = np.arange(BYTES), 1
-    state = np.zeros(4, dtype=np.int64)
+    state = np.zeros(3, dtype=np.int64)
     state[TOKENS] = BYTES
     corpus = Corpus(
         cells=np.empty(cells, dtype=np.int64),
@@ -86,8 +86,10 @@ def _corpus(counter: PieceCounter, wanted: int) -> Corpus:
         spelling=np.empty(BYTES + cells, dtype=np.uint8),
         sums=np.zeros((tokens, 6), dtype=np.int64),
         touched=np.empty((3, tokens), dtype=np.int64),
+        waiting=np.zeros(1, dtype=np.int64),
         state=state,
     )
+    corpus.spelling[:BYTES] = np.arange(BYTES)
     lay_out(counter.table, counter.arena, corpus.cells, corpus.spelling)
     counter.clear()
     index_bytes(corpus)

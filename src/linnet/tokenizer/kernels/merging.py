@@ -148,7 +148,7 @@ def _file(cells, found, count, lists, waiting, places, following, counts):
 
 @inner
 def _collect(lists, rank, places, following, cells):
-    """Empties a rank's list into `cells`, in ascending order; returns how many there are."""
+    """Empties a rank's list into `cells`; returns how many there are and whether they ascend."""
     node = np.int64(lists[rank, 0])
     lists[rank, 0] = 0
     count = 0
@@ -159,9 +159,20 @@ def _collect(lists, rank, places, following, cells):
             ascending = False
         count += 1
         node = np.int64(following[node])
-    if not ascending:
-        cells[:count] = np.sort(cells[:count])
-    return count
+    return count, ascending
+
+
+@inner
+def _find_all(tokens, count, token, sizes, cells):
+    """Lists, in ascending order, where a token stands; returns how many there are."""
+    found = 0
+    cell = 1
+    while cell <= count:
+        if tokens[cell] == token:
+            cells[found] = cell
+            found += 1
+        cell += sizes[tokens[cell]]
+    return found
 
 
 @inner
@@ -230,7 +241,8 @@ def merge_long(symbols, count, ranks, merges, sizes):
     """
     tokens = np.empty(count + 2, np.int32)
     tokens[0] = tokens[count + 1] = NO_TOKEN
-    tokens[1 : count + 1] = symbols[:count]
+    for cell in range(count):
+        tokens[cell + 1] = symbols[cell]
     # Each cell begins at most one pair at first, and each merge makes at most two. Only what is written takes memory.
     places = np.empty(3 * count, np.uint32)
     following = np.empty(3 * count, np.uint32)
@@ -238,16 +250,20 @@ def merge_long(symbols, count, ranks, merges, sizes):
     lists = np.zeros((merges.shape[0], 2), np.uint32)
     waiting = np.empty(min(merges.shape[0], 3 * count), np.int64)
     cells, found = np.empty(2 * AT_ONCE, np.uint32), np.empty(2 * AT_ONCE, np.uint32)
-    counts = np.array([1, 0])
+    counts = np.zeros(2, np.int64)
+    counts[0] = 1
     for first in range(1, count, AT_ONCE):
         pairs = _first_pairs(tokens, first, min(first + AT_ONCE, count), ranks, cells, found)
         _file(cells, found, pairs, lists, waiting, places, following, counts)
     while counts[1]:
         rank = _take_lowest(waiting, counts[1])
         counts[1] -= 1
-        collected = _collect(lists, rank, places, following, here)
-        new = merges[rank, 2]
-        kept = _join(tokens, here, collected, merges[rank, 0], merges[rank, 1], new, sizes)
+        collected, ascending = _collect(lists, rank, places, following, here)
+        left, right, new = merges[rank, 0], merges[rank, 1], merges[rank, 2]
+        if left == right and not ascending:
+            # Of pairs that overlap the left one is merged, so their order matters.
+            collected = _find_all(tokens, count, left, sizes, here)
+        kept = _join(tokens, here, collected, left, right, new, sizes)
         for first in range(0, kept, AT_ONCE):
             last = min(first + AT_ONCE, kept)
             pairs = _next_pairs(tokens, here, first, last, new, sizes, ranks, cells, found)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from linnet.tokenizer.bad_text import lone_surrogate, not_utf8
-from linnet.tokenizer.kernels.cutting import GPT2, GPT4, O200K, SMOLLM, cut
+from linnet.tokenizer.kernels.cutting import cut_gpt2
+from linnet.tokenizer.kernels.cutting_gpt4 import cut_gpt4
 from linnet.tokenizer.kernels.marking import find_marks, first_not_utf8
 from linnet.tokenizer.kernels.unicode_classes import shared_classes
 from linnet.tokenizer.kernels.words import PADDING
@@ -18,7 +19,8 @@ from linnet.tokenizer.kernels.words import PADDING
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-CODES = {"gpt2": GPT2, "smollm": SMOLLM, "gpt4": GPT4, "o200k": O200K}
+# The kernel of each pattern, and which of its two expressions that is.
+KERNELS = {"gpt2": (cut_gpt2, False), "smollm": (cut_gpt2, True), "gpt4": (cut_gpt4, False), "o200k": (cut_gpt4, True)}
 # So many ends of pieces fit into the processor's nearest cache.
 PIECES = 1 << 14
 _FIRST_MARKS = 1 << 10
@@ -62,11 +64,12 @@ class Documents:
     def cuts(self) -> Iterator[Cut]:
         """All pre-tokens and marks in order, up to PIECES at a time."""
         ends = np.empty(PIECES, dtype=np.int32)
+        cutter = self._cutter
         at = mark = 0
         while True:
             start = at
-            count, at, mark = cut(
-                self.data, start, self.size, self._cutter.code, self._cutter.classes, self.marks, mark, ends
+            count, at, mark = cutter.cut(
+                self.data, start, self.size, cutter.second, cutter.classes, self.marks, mark, ends
             )
             if count == 0:
                 return
@@ -82,7 +85,7 @@ class Cutter:
     """
 
     def __init__(self, pattern: str, special_tokens: Sequence[str]) -> None:
-        self.code = CODES[pattern]
+        self.cut, self.second = KERNELS[pattern]
         self.classes = shared_classes()
         spelled = [token.encode() for token in special_tokens]
         # Of several that fit the longest is taken, so it is tried first.

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from linnet.tokenizer.kernels.compiling import inner, kernel
 from linnet.tokenizer.kernels.counting import COUNT, PLACE
+from linnet.tokenizer.kernels.ranking import pop, push
 from linnet.tokenizer.kernels.words import LONG, load64
 
 Integers = npt.NDArray[np.int64]
@@ -31,7 +32,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _HASH_SHIFT = np.uint64(24)
 
 # What `state` counts.
-PAIRS, HEAP, SEEN, TOKENS = range(4)
+PAIRS, SEEN, TOKENS = range(3)
 BYTES = 256
 
 
@@ -50,7 +51,8 @@ class Corpus(NamedTuple):
         spelling: the 256 bytes, then the byte that each cell held at first.
         sums: (tokens, 6) during a merge, for each neighbour: OLD_LEFT and the names beside it, and how many.
         touched: (3, tokens) the neighbours that have sums.
-        state: PAIRS, HEAP, SEEN, TOKENS.
+        waiting: (1,) entries of the heap.
+        state: PAIRS, SEEN, TOKENS.
     """
 
     cells: Integers
@@ -64,6 +66,7 @@ class Corpus(NamedTuple):
     spelling: npt.NDArray[np.uint8]
     sums: Integers
     touched: Integers
+    waiting: Integers
     state: Integers
 
 
@@ -90,8 +93,7 @@ def measure(table, arena):
 
 @kernel
 def lay_out(table, arena, cells, spelling):
-    """Writes each word of two bytes and more into `cells` and `spelling`."""
-    spelling[:BYTES] = np.arange(BYTES)
+    """Writes each word of two bytes and more into `cells`, and into `spelling` from BYTES on."""
     cell = 0
     cells[cell] = NONE
     cell += 1
@@ -158,7 +160,7 @@ def _add_pair(corpus, left, right, count, places):
     corpus.state[PAIRS] += 1
     corpus.state[SEEN] += places
     _enter(corpus.index, left, right, pair)
-    _push(corpus, count, pair)
+    push(corpus, count, pair)
 
 
 @inner
@@ -193,92 +195,6 @@ def enter_all(corpus):
     """Enters every pair into a new index."""
     for pair in range(corpus.state[PAIRS]):
         _enter(corpus.index, corpus.pairs[pair, 0], corpus.pairs[pair, 1], pair)
-
-
-@inner
-def _token_order(starts, sizes, spelling, one, other):
-    """Below, at or above zero as the bytes of a token sort before, with or after another's."""
-    if one == other:
-        return 0
-    at, at_other = starts[one], starts[other]
-    for byte in range(min(sizes[one], sizes[other])):
-        difference = np.int64(spelling[at + byte]) - np.int64(spelling[at_other + byte])
-        if difference != 0:
-            return difference
-    return sizes[one] - sizes[other]
-
-
-@inner
-def _goes_first(pairs, starts, sizes, spelling, count, pair, other_count, other):
-    """Whether a pair is merged before another: the more frequent, then the greater pair of byte strings."""
-    if count != other_count:
-        return count > other_count
-    order = _token_order(starts, sizes, spelling, pairs[pair, 0], pairs[other, 0])
-    if order == 0:
-        order = _token_order(starts, sizes, spelling, pairs[pair, 1], pairs[other, 1])
-    return order > 0
-
-
-@inner
-def _push(corpus, count, pair):
-    heap, pairs = corpus.heap, corpus.pairs
-    starts, sizes, spelling = corpus.starts, corpus.sizes, corpus.spelling
-    at = corpus.state[HEAP]
-    corpus.state[HEAP] += 1
-    while at > 0:
-        parent = (at - 1) >> 1
-        if not _goes_first(pairs, starts, sizes, spelling, count, pair, heap[parent, 0], heap[parent, 1]):
-            break
-        heap[at, 0] = heap[parent, 0]
-        heap[at, 1] = heap[parent, 1]
-        at = parent
-    heap[at, 0] = count
-    heap[at, 1] = pair
-
-
-@inner
-def _replace_top(corpus, count, pair):
-    """Puts an entry in the place of the first and lets it sink."""
-    heap, pairs = corpus.heap, corpus.pairs
-    starts, sizes, spelling = corpus.starts, corpus.sizes, corpus.spelling
-    size = corpus.state[HEAP]
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and _goes_first(
-            pairs, starts, sizes, spelling, heap[child + 1, 0], heap[child + 1, 1], heap[child, 0], heap[child, 1]
-        ):
-            child += 1
-        if not _goes_first(pairs, starts, sizes, spelling, heap[child, 0], heap[child, 1], count, pair):
-            break
-        heap[at, 0] = heap[child, 0]
-        heap[at, 1] = heap[child, 1]
-        at = child
-    heap[at, 0] = count
-    heap[at, 1] = pair
-
-
-@inner
-def _pop(corpus):
-    """The pair to merge next, or -1; counts only fall, so an entry that is out of date sinks with its count of now."""
-    while corpus.state[HEAP] > 0:
-        count = corpus.heap[0, 0]
-        pair = corpus.heap[0, 1]
-        now = corpus.counts[pair]
-        if now == count:
-            corpus.state[HEAP] -= 1
-            size = corpus.state[HEAP]
-            _replace_top(corpus, corpus.heap[size, 0], corpus.heap[size, 1])
-            return pair
-        if now > 0:
-            _replace_top(corpus, now, pair)
-        else:
-            corpus.state[HEAP] -= 1
-            size = corpus.state[HEAP]
-            _replace_top(corpus, corpus.heap[size, 0], corpus.heap[size, 1])
-    return -1
 
 
 @inner
@@ -413,14 +329,14 @@ def merge(corpus, wanted, merges, done):
         (merges done, whether pairs are left).
     """
     while done < wanted:
-        pair = _pop(corpus)
+        pair = pop(corpus)
         if pair < 0:
             return done, False
         left = corpus.pairs[pair, 0]
         right = corpus.pairs[pair, 1]
         most_made = 2 * min(corpus.pairs[pair, 3], corpus.state[TOKENS] + 1)
         if corpus.state[PAIRS] + most_made > corpus.counts.size:
-            _push(corpus, corpus.counts[pair], pair)
+            push(corpus, corpus.counts[pair], pair)
             return done, True
         new = corpus.state[TOKENS]
         corpus.state[TOKENS] += 1

@@ -64,7 +64,8 @@ class Both:
 
     def check(self, texts: list[str]) -> None:
         ids, offsets = self.kernels.encode(texts)
-    X
+        assert ids.dtype == self.dtype
+        assert offsets.dtype == np.int64
         assert offsets.shape == (len(texts) + 1,)
         assert (offsets[0], offsets[-1]) == (0, ids.size)
         for text, start, end in zip(texts, offsets[:-1], offsets[1:], strict=True):
@@ -324,7 +325,8 @@ def test_what_in_order_means() -> None:
 
 @pytest.mark.usefixtures("_switch_early")
 def test_threads_that_meet_at_the_switch() -> None:
-    expected = [tokenizer().encode(text) for text in TEXTS]
+    reading = tokenizer()
+    expected = [list(reading.encode_iterable([text])) for text in TEXTS]
     for _ in range(5):
         made = tokenizer()
         jobs = [TEXTS[at : at + 100] for at in range(0, len(TEXTS), 100)]
