@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from linnet.errors import UserError
 from linnet.tokenizer.kernels.counter import PieceCounter
+from linnet.tokenizer.kernels.pairs import TOKENS
+from linnet.tokenizer.kernels.runs import COLUMNS
 from linnet.tokenizer.kernels.training import (
     BYTES,
     MOST_TOKENS,
-    TOKENS,
     Corpus,
     enter_all,
     index_bytes,
@@ -60,7 +61,7 @@ def learn_merges(
 
 
 def _corpus(counter: PieceCounter, wanted: int) -> Corpus:
-    words, total = measure(counter.table, counter.arena)
+    words, total, runs, total_of_runs = measure(counter.table, counter.arena)
     cells = words + total + 1
     if cells > _MOST_CELLS or BYTES + wanted > MOST_TOKENS:
         raise UserError(
@@ -83,14 +84,15 @@ def _corpus(counter: PieceCounter, wanted: int) -> Corpus:
         heap=np.empty((_FIRST_PAIRS, 2), dtype=np.int64),
         sizes=sizes,
         starts=starts,
-        spelling=np.empty(BYTES + cells, dtype=np.uint8),
+        spelling=np.empty(BYTES + cells + total_of_runs, dtype=np.uint8),
         sums=np.zeros((tokens, 6), dtype=np.int64),
         touched=np.empty((3, tokens), dtype=np.int64),
         waiting=np.zeros(1, dtype=np.int64),
+        runs=np.zeros((runs, COLUMNS), dtype=np.int64),
         state=state,
     )
     corpus.spelling[:BYTES] = np.arange(BYTES)
-    lay_out(counter.table, counter.arena, corpus.cells, corpus.spelling)
+    lay_out(counter.table, counter.arena, corpus.cells, corpus.spelling, corpus.runs)
     counter.clear()
     index_bytes(corpus)
     return corpus

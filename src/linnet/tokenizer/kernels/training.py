@@ -18,7 +18,9 @@ import numpy.typing as npt
 
 from linnet.tokenizer.kernels.compiling import inner, kernel
 from linnet.tokenizer.kernels.counting import COUNT, PLACE
+from linnet.tokenizer.kernels.pairs import PAIRS, SEEN, TOKENS, add_pair, change_count, enter
 from linnet.tokenizer.kernels.ranking import pop, push
+from linnet.tokenizer.kernels.runs import MOST_PARTS, SHORTEST, add_run, change_counts, is_run, merge_runs
 from linnet.tokenizer.kernels.words import LONG, load64
 
 Integers = npt.NDArray[np.int64]
@@ -28,11 +30,7 @@ TOKEN_BITS = 24
 TOKEN = (1 << TOKEN_BITS) - 1
 NONE, GONE = TOKEN, TOKEN - 1
 MOST_TOKENS = GONE
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_HASH_SHIFT = np.uint64(24)
 
-# What `state` counts.
-PAIRS, SEEN, TOKENS = range(3)
 BYTES = 256
 
 
@@ -48,10 +46,11 @@ class Corpus(NamedTuple):
         heap: (pairs, 2) count when it was put there, pair.
         sizes: bytes of each token.
         starts: where its bytes can be read in `spelling`.
-        spelling: the 256 bytes, then the byte that each cell held at first.
+        spelling: the 256 bytes, then the byte that each cell held at first, then the bytes of runs.
         sums: (tokens, 6) during a merge, for each neighbour: OLD_LEFT and the names beside it, and how many.
         touched: (3, tokens) the neighbours that have sums.
         waiting: (1,) entries of the heap.
+        runs: (words, columns) the words that are runs of one byte, see `runs`.
         state: PAIRS, SEEN, TOKENS.
     """
 
@@ -67,6 +66,7 @@ class Corpus(NamedTuple):
     sums: Integers
     touched: Integers
     waiting: Integers
+    runs: Integers
     state: Integers
 
 
@@ -74,45 +74,58 @@ class Corpus(NamedTuple):
 LEFT, OLD_RIGHT, RIGHT = range(3)
 
 
+@inner
+def _size_of(table, arena, at):
+    if table[at, 1] >= LONG:
+        return np.int64(load64(arena, np.int64(table[at, PLACE])))
+    return np.int64(table[at, 1] >> np.uint64(56))
+
+
 @kernel
 def measure(table, arena):
-    """(words of two bytes and more, their bytes) in a table of counts."""
-    words = 0
-    total = 0
+    """(words of two bytes and more, their bytes, words that are runs, their bytes) in a table of counts."""
+    words = total = runs = total_of_runs = 0
     for at in range(table.shape[0]):
         if table[at, COUNT] == 0:
             continue
-        size = np.int64(table[at, 1] >> np.uint64(56))
-        if table[at, 1] >= LONG:
-            size = np.int64(load64(arena, np.int64(table[at, PLACE])))
-        if size > 1:
+        size = _size_of(table, arena, at)
+        if size >= SHORTEST and is_run(arena, np.int64(table[at, PLACE]) + 8, size):
+            runs += 1
+            total_of_runs += size
+        elif size > 1:
             words += 1
             total += size
-    return words, total
+    return words, total, runs, total_of_runs
 
 
 @kernel
-def lay_out(table, arena, cells, spelling):
-    """Writes each word of two bytes and more into `cells`, and into `spelling` from BYTES on."""
+def lay_out(table, arena, cells, spelling, runs):
+    """Writes each word of two bytes and more into `cells` or `runs`, and into `spelling` from BYTES on."""
     cell = 0
     cells[cell] = NONE
     cell += 1
+    run = 0
+    spelled_run = BYTES + cells.size
     for at in range(table.shape[0]):
         count = np.int64(table[at, COUNT])
-        if count == 0:
+        size = _size_of(table, arena, at)
+        if count == 0 or size < 2:
             continue
         frequency = count << TOKEN_BITS
         if table[at, 1] >= LONG:
-            place = np.int64(table[at, PLACE])
-            size = np.int64(load64(arena, place))
+            place = np.int64(table[at, PLACE]) + 8
+            if is_run(arena, place, size):
+                add_run(runs, run, count, spelled_run, arena[place], size)
+                for byte in range(size):
+                    spelling[spelled_run + byte] = arena[place]
+                spelled_run += size
+                run += 1
+                continue
             for byte in range(size):
-                spelled = np.int64(arena[place + 8 + byte])
+                spelled = np.int64(arena[place + byte])
                 cells[cell + byte] = frequency | spelled
                 spelling[BYTES + cell + byte] = spelled
         else:
-            size = np.int64(table[at, 1] >> np.uint64(56))
-            if size < 2:
-                continue
             for byte in range(size):
                 word = table[at, 0] if byte < 8 else table[at, 1]
                 spelled = np.int64(word >> np.uint64(8 * (byte & 7)) & np.uint64(0xFF))
@@ -139,62 +152,24 @@ def index_bytes(corpus):
         if places[both]:
             size = places[both]
             places[both] = corpus.state[SEEN]
-            _add_pair(corpus, both >> 8, both & 0xFF, counts[both], size)
+            add_pair(corpus, both >> 8, both & 0xFF, counts[both], size)
     for cell in range(1, cells.size - 1):
         left = cells[cell] & TOKEN
         right = cells[cell + 1] & TOKEN
         if left != NONE and right != NONE:
             corpus.seen[places[left << 8 | right]] = cell
             places[left << 8 | right] += 1
-
-
-@inner
-def _add_pair(corpus, left, right, count, places):
-    """A new pair with room for its places."""
-    pair = corpus.state[PAIRS]
-    corpus.pairs[pair, 0] = left
-    corpus.pairs[pair, 1] = right
-    corpus.pairs[pair, 2] = corpus.state[SEEN]
-    corpus.pairs[pair, 3] = places
-    corpus.counts[pair] = count
-    corpus.state[PAIRS] += 1
-    corpus.state[SEEN] += places
-    _enter(corpus.index, left, right, pair)
-    push(corpus, count, pair)
-
-
-@inner
-def _hashed(key, mask):
-    mixed = key * _MULTIPLIER
-    return np.int64((mixed ^ (mixed >> _HASH_SHIFT) ^ (mixed >> np.uint64(40))) & np.uint64(mask))
-
-
-@inner
-def _enter(index, left, right, pair):
-    key = np.uint64(left << 32 | right) + np.uint64(1)
-    mask = index.shape[0] - 1
-    at = _hashed(key, mask)
-    while index[at, 0] != 0:
-        at = (at + 1) & mask
-    index[at, 0] = key
-    index[at, 1] = pair
-
-
-@inner
-def _find(index, left, right):
-    key = np.uint64(left << 32 | right) + np.uint64(1)
-    mask = index.shape[0] - 1
-    at = _hashed(key, mask)
-    while index[at, 0] != key:
-        at = (at + 1) & mask
-    return np.int64(index[at, 1])
+    for run in range(corpus.runs.shape[0]):
+        change_counts(corpus, run, 1)
+    for pair in range(corpus.state[PAIRS]):
+        push(corpus, corpus.counts[pair], pair)
 
 
 @kernel
 def enter_all(corpus):
     """Enters every pair into a new index."""
     for pair in range(corpus.state[PAIRS]):
-        _enter(corpus.index, corpus.pairs[pair, 0], corpus.pairs[pair, 1], pair)
+        enter(corpus.index, corpus.pairs[pair, 0], corpus.pairs[pair, 1], pair)
 
 
 @inner
@@ -239,7 +214,8 @@ def _join(corpus, pair, new):
         cells[cell] = cells[cell + size - 1] = frequency << TOKEN_BITS | new
         seen[kept] = cell
         kept += 1
-    corpus.starts[new] = BYTES + corpus.seen[first]
+    if kept > first:
+        corpus.starts[new] = BYTES + corpus.seen[first]
     return kept - first, lefts, rights
 
 
@@ -263,11 +239,6 @@ def _note_new_rights(corpus, pair, new, kept):
 
 
 @inner
-def _take_away(corpus, left, right, frequency):
-    corpus.counts[_find(corpus.index, left, right)] -= frequency
-
-
-@inner
 def _settle(corpus, pair, new, lefts, old_rights, rights):
     """Lowers the counts of pairs that the merge broke and makes those that it formed, with room for their places."""
     left = corpus.pairs[pair, 0]
@@ -278,10 +249,10 @@ def _settle(corpus, pair, new, lefts, old_rights, rights):
         neighbour = touched[LEFT, at]
         # Between two new tokens the pair that is gone was counted as what follows the first.
         if neighbour != new:
-            _take_away(corpus, neighbour, left, sums[neighbour, 2 * LEFT])
+            change_count(corpus, neighbour, left, -sums[neighbour, 2 * LEFT])
     for at in range(old_rights):
         neighbour = touched[OLD_RIGHT, at]
-        _take_away(corpus, right, neighbour, sums[neighbour, 2 * OLD_RIGHT])
+        change_count(corpus, right, neighbour, -sums[neighbour, 2 * OLD_RIGHT])
         sums[neighbour, 2 * OLD_RIGHT] = sums[neighbour, 2 * OLD_RIGHT + 1] = 0
     corpus.counts[pair] = 0
     for side, known in ((LEFT, lefts), (RIGHT, rights)):
@@ -291,9 +262,9 @@ def _settle(corpus, pair, new, lefts, old_rights, rights):
             # From here on the sum of places is the next free one.
             sums[neighbour, 2 * side + 1] = corpus.state[SEEN]
             if side == LEFT:
-                _add_pair(corpus, neighbour, new, sums[neighbour, 2 * side], places)
+                add_pair(corpus, neighbour, new, sums[neighbour, 2 * side], places)
             else:
-                _add_pair(corpus, new, neighbour, sums[neighbour, 2 * side], places)
+                add_pair(corpus, new, neighbour, sums[neighbour, 2 * side], places)
 
 
 @inner
@@ -334,17 +305,25 @@ def merge(corpus, wanted, merges, done):
             return done, False
         left = corpus.pairs[pair, 0]
         right = corpus.pairs[pair, 1]
-        most_made = 2 * min(corpus.pairs[pair, 3], corpus.state[TOKENS] + 1)
+        places = corpus.pairs[pair, 3] + MOST_PARTS * corpus.runs.shape[0]
+        most_made = 2 * min(places, corpus.state[TOKENS] + 1)
         if corpus.state[PAIRS] + most_made > corpus.counts.size:
             push(corpus, corpus.counts[pair], pair)
             return done, True
         new = corpus.state[TOKENS]
+        first_made = corpus.state[PAIRS]
         corpus.state[TOKENS] += 1
         corpus.sizes[new] = corpus.sizes[left] + corpus.sizes[right]
         kept, lefts, old_rights = _join(corpus, pair, new)
         rights = _note_new_rights(corpus, pair, new, kept)
         _settle(corpus, pair, new, lefts, old_rights, rights)
         _place(corpus, pair, new, kept, lefts, rights)
+        if corpus.runs.shape[0] > 0:
+            spelled = merge_runs(corpus, left, right, new)
+            if kept == 0:
+                corpus.starts[new] = spelled
+        for made in range(first_made, corpus.state[PAIRS]):
+            push(corpus, corpus.counts[made], made)
         merges[done, 0] = left
         merges[done, 1] = right
         done += 1
