@@ -98,9 +98,8 @@ def _train(
         if progress is not None:
             progress("merge", done, wanted)
 
-    merges = learn_merges(counts, wanted, report)
-    vocab += [left + right for left, right in merges]
-    return dict(enumerate(vocab)), merges
+    merges, products = learn_merges(counts, wanted, report)
+    return dict(enumerate([*vocab, *products])), merges
 
 
 def _for_kernels(counts: Counter[str]) -> PieceCounter:

@@ -33,13 +33,16 @@ _MOST_CELLS = 1 << 32
 
 def learn_merges(
     counter: PieceCounter, wanted: int, progress: Callable[[int], None] | None = None
-) -> list[tuple[bytes, bytes]]:
+) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
     """The merges of byte-pair encoding, most frequent pair first, ties to the greater pair of byte strings.
 
     Args:
         counter: is emptied, so that its memory is there for the merges.
         wanted: merges to make; there are fewer where no pair is left.
         progress: called with the merges done.
+
+    Returns:
+        (merges, the token that each of them makes).
 
     Raises:
         UserError: more distinct text or a larger vocabulary than fits the cells.
@@ -57,7 +60,7 @@ def learn_merges(
     learned = int(corpus.state[TOKENS])
     spans = zip(corpus.starts[:learned].tolist(), corpus.sizes[:learned].tolist(), strict=True)
     tokens = [corpus.spelling[start : start + size].tobytes() for start, size in spans]
-    return [(tokens[left], tokens[right]) for left, right in merges[:done].tolist()]
+    return [(tokens[left], tokens[right]) for left, right in merges[:done].tolist()], tokens[BYTES:]
 
 
 def _corpus(counter: PieceCounter, wanted: int) -> Corpus:

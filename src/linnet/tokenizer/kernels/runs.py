@@ -1,6 +1,6 @@
 """Words that are one byte again and again, such as a line of a million dashes: kept as runs, not byte by byte.
 
-A word is a list of parts, each a token and how often it stands there. A merge changes a few parts, however long the word.
+A word is a list of parts, each a token and how often it stands there. A merge changes few of them, however long it is.
 """
 
 from __future__ import annotations

@@ -21,7 +21,9 @@ Merges = list[tuple[bytes, bytes]]
 
 
 def learned(counts: dict[str, int], wanted: int) -> Merges:
-    return learn_merges(PieceCounter.of(counts), wanted)
+    merges, products = learn_merges(PieceCounter.of(counts), wanted)
+    assert products == [left + right for left, right in merges]
+    return merges
 
 
 def expected(counts: dict[str, int], wanted: int) -> Merges:
@@ -113,10 +115,10 @@ def test_progress_ascends_to_what_was_done(monkeypatch: pytest.MonkeyPatch) -> N
     chance = random.Random(1)
     counts = {"".join(chance.choices("abc", k=12)): 1 for _ in range(40)}
     seen: list[int] = []
-    assert len(learn_merges(PieceCounter.of(counts), 35, seen.append)) == 35
+    assert len(learn_merges(PieceCounter.of(counts), 35, seen.append)[0]) == 35
     assert seen == [10, 20, 30, 35]
     seen.clear()
-    done = len(learn_merges(PieceCounter.of(counts), 5000, seen.append))
+    done = len(learn_merges(PieceCounter.of(counts), 5000, seen.append)[0])
     assert seen == sorted(seen)
     assert seen[-1] == done < 5000
 
@@ -125,7 +127,7 @@ def test_the_counter_is_emptied() -> None:
     counter = PieceCounter.of({"ab": 3, "abc" * 20: 1})
     learn_merges(counter, 2)
     assert len(counter) == 0
-    assert learn_merges(counter, 2) == []
+    assert learn_merges(counter, 2) == ([], [])
 
 
 def test_more_than_fits_is_told() -> None:
