@@ -27,18 +27,16 @@ ROOM_BYTES = 50_000_000
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept, or None where no folder can be written.
 
-    That is numba's own `NUMBA_CACHE_DIR` if it is set; otherwise a folder in the user's cache, named after the kernels'
-    sources and numba's version, so that what is there is never out of date.
+    A folder in numba's own `NUMBA_CACHE_DIR` if that is set, otherwise in the user's cache. It is named after the
+    sources of the kernels and numba's version: numba itself looks only at the file that a kernel stands in, and would
+    go on with what others have become in the meantime.
     """
-    if settings.CACHE_DIR:
-        folder = Path(settings.CACHE_DIR)
-    else:
-        digest = hashlib.sha256(numba.__version__.encode())
-        for path in sorted(Path(__file__).parent.glob("*.py")):
-            digest.update(path.read_bytes())
-        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        folder = Path(home).expanduser() / "linnet" / f"kernels-{digest.hexdigest()[:16]}"
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    home = settings.CACHE_DIR or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "linnet")
     try:
+        folder = Path(home).expanduser() / f"kernels-{digest.hexdigest()[:16]}"
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder if shutil.disk_usage(folder).free > ROOM_BYTES else None

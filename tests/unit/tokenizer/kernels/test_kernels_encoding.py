@@ -21,6 +21,7 @@ from linnet.tokenizer import Tokenizer, encoding, train_bpe_from_texts
 from linnet.tokenizer.engine import in_order
 from linnet.tokenizer.kernels import encoder as kernel_encoder
 from linnet.tokenizer.kernels.encoder import Encoder
+from linnet.tokenizer.kernels.encoding import LONGEST_KEPT
 from linnet.tokenizer.merging import LONGEST_SCAN, Merger
 from linnet.tokenizer.patterns import PATTERNS
 from linnet.tokenizer.pretokenize import PreTokenizer
@@ -195,6 +196,25 @@ def test_forgetting_changes_nothing(entries: int, arena: int, monkeypatch: pytes
         " ".join(f"{word}{number % 7}" for word in ("a", "extraordinarily" * 3, "漢字é" * 6)) for number in range(50)
     ]
     both.check([*TEXTS, *words, *words])
+    assert_remembered_once(both)
+
+
+def assert_remembered_once(both: Both) -> int:
+    """No piece lies twice in what is remembered, as one would that is not found again; returns how many there are."""
+    (memory,) = both.kernels._memories
+    keys = memory.table[memory.table[:, 2] != 0][:, :2].tolist()
+    assert len(set(map(tuple, keys))) == len(keys) == memory.state[0]
+    return len(keys)
+
+
+def test_every_piece_is_remembered_but_those_too_long_to_come_back() -> None:
+    both = Both(VOCAB, MERGES, SPECIALS)
+    texts = [*TEXTS, *(letter * LONGEST_KEPT for letter in "xyz"), *(letter * (LONGEST_KEPT + 1) for letter in "uvw")]
+    for _ in range(2):
+        both.check(texts)
+    segments = chain.from_iterable(both.pretokenizer.stream([text], 1 << 20) for text in texts)
+    pieces = {piece.encode() for pieces, _ in segments for piece in pieces}
+    assert assert_remembered_once(both) == sum(len(piece) <= LONGEST_KEPT for piece in pieces) < len(pieces)
 
 
 @pytest.mark.parametrize("room", [0, 1, 10_000, 40_000])

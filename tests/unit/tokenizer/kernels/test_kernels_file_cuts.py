@@ -89,6 +89,15 @@ def test_a_file_without_boundaries_is_cut_at_special_tokens_or_not_at_all(tmp_pa
     assert find_cuts(path, [], 1000) == [0, 3000]
 
 
+def test_a_cut_is_the_first_from_where_it_is_wanted_on(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("abcd " * 60)
+    blanks = range(4, 300, 5)
+    for target in (12, 14, 15, 29, 44):
+        wanted = range(target, 300 - target // 2, target)
+        assert find_cuts(path, [], target)[1:-1] == [min(at for at in blanks if at >= low) for low in wanted]
+
+
 KINDS = list("aAsſltdv'ǅʰ漢\u0301\u20dd1²!/_ \t\n\r\u00a0\u2028\u1e00\uffff😀𐐀\U0010ffff")
 text = st.one_of(
     st.text(st.sampled_from(KINDS), max_size=12), st.lists(st.sampled_from(PARTS), max_size=8).map("".join)
