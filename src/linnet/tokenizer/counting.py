@@ -119,11 +119,13 @@ class _Counters:
         tell_of_compiling()
         self.cutter = Cutter(canonical_pattern(pattern), special_tokens)
         self._new = PieceCounter
-        # Appending to and popping from a list need no lock.
         self._idle: list[PieceCounter] = []
 
     def count(self, documents: Documents) -> None:
-        counter = self._idle.pop() if self._idle else self._new()
+        try:
+            counter = self._idle.pop()
+        except IndexError:
+            counter = self._new()
         counter.count(documents)
         self._idle.append(counter)
 

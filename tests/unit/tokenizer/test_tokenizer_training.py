@@ -173,15 +173,16 @@ def test_kernels_and_their_threads_change_nothing(
 @pytest.mark.parametrize("characters", [1, 2, 5, 23, 100])
 def test_long_texts_are_cut_around_special_tokens(monkeypatch: pytest.MonkeyPatch, characters: int) -> None:
     specials = ["the end", "end of the", " of", "day it's x"]
-    monkeypatch.setattr(counting, "BATCH_CHARACTERS", characters)
     parts = [*specials, " ", " the", " end", ". ", "a", " day it's", "\n\n"]
     for number in range(20):
         chance = random.Random(number)
         texts = ["".join(chance.choices(parts, k=60)), "day it's x" * 30, "the end of the" * 20, ""]
-        monkeypatch.setattr(counting, "WORTH_BYTES", 1 << 60)
         expected = train_bpe_from_texts(texts, 300, specials, workers=1)
-        monkeypatch.setattr(counting, "WORTH_BYTES", 0)
-        assert train_bpe_from_texts(texts, 300, specials, workers=1) == expected
+        with monkeypatch.context() as cut:
+            cut.setattr(counting, "BATCH_CHARACTERS", characters)
+            for worth in (0, 1 << 60):
+                cut.setattr(counting, "WORTH_BYTES", worth)
+                assert train_bpe_from_texts(texts, 300, specials, workers=1) == expected
 
 
 @pytest.mark.usefixtures("_kernels_from_the_first_byte")

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,9 @@ def inlined(function: Function) -> Function:
     return compiled
 
 
+@cache
 def tell_of_compiling() -> None:
-    """Says, where the kernels are yet to be compiled, that they will be."""
+    """Says, once in a process, where the kernels are yet to be compiled, that they will be."""
     if _FOLDER is None:
         logger.warning(
             "linnet: compiling the tokenizer's machine code (about 10 seconds), anew in each process since no cache "

@@ -47,7 +47,7 @@ class Encoder:
         self._cutter = Cutter(pattern, list(special_ids))
         self._special_ids = np.array(list(special_ids.values()), dtype=np.int64)
         self._tables = _tables(vocab, merges, ignore_merges)
-        # Each encoding takes one and puts it back; appending to and popping from a list need no lock.
+        # Each encoding takes one and puts it back.
         self._memories: list[Memory] = []
 
     def encode(self, texts: Sequence[str]) -> tuple[Ids, npt.NDArray[np.int64]]:
@@ -60,7 +60,10 @@ class Encoder:
         marks, kinds = documents.marks, documents.kinds
         positions = np.empty(kinds.size, dtype=np.int64)
         out = np.empty(min(documents.size + kinds.size + INLINE, _ROOM), dtype=np.uint32)
-        memory = self._memories.pop() if self._memories else _empty_memory()
+        try:
+            memory = self._memories.pop()
+        except IndexError:
+            memory = _empty_memory()
         parts: list[Ids] = []
         before = written = mark = 0
         for start, stop, ends, count in documents.cuts():

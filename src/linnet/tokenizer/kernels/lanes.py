@@ -102,7 +102,7 @@ def starts_in_block(data, at, digits_alone):
         words = (letters | digits | others) & ~going_on & ~after_blank
         kept_whole = spaces
     starts = words | (spaces & ~(spaces << _ONE & kept_whole >> _ONE))
-    quoted = apostrophes & (starts | _ONE) & letters >> _ONE
+    quoted = apostrophes & starts & letters >> _ONE
     if quoted:
         starts = _contractions(data, at, quoted, starts)
     decided = _DECIDED

@@ -148,31 +148,19 @@ def _file(cells, found, count, lists, waiting, places, following, counts):
 
 @inner
 def _collect(lists, rank, places, following, cells):
-    """Empties a rank's list into `cells`; returns how many there are and whether they ascend."""
+    """Empties a rank's list into `cells`, which ascend; returns how many there are.
+
+    They do since a token comes from one rank only: whatever surrounds its bytes, it is merged from them in one way. So
+    the pairs of a rank whose order matters, those of a token with itself, are all filed from left to right at once.
+    """
     node = np.int64(lists[rank, 0])
     lists[rank, 0] = 0
     count = 0
-    ascending = True
     while node:
         cells[count] = places[node]
-        if count and cells[count] < cells[count - 1]:
-            ascending = False
         count += 1
         node = np.int64(following[node])
-    return count, ascending
-
-
-@inner
-def _find_all(tokens, count, token, sizes, cells):
-    """Lists, in ascending order, where a token stands; returns how many there are."""
-    found = 0
-    cell = 1
-    while cell <= count:
-        if tokens[cell] == token:
-            cells[found] = cell
-            found += 1
-        cell += sizes[tokens[cell]]
-    return found
+    return count
 
 
 @inner
@@ -258,11 +246,8 @@ def merge_long(symbols, count, ranks, merges, sizes):
     while counts[1]:
         rank = _take_lowest(waiting, counts[1])
         counts[1] -= 1
-        collected, ascending = _collect(lists, rank, places, following, here)
+        collected = _collect(lists, rank, places, following, here)
         left, right, new = merges[rank, 0], merges[rank, 1], merges[rank, 2]
-        if left == right and not ascending:
-            # Of pairs that overlap the left one is merged, so their order matters.
-            collected = _find_all(tokens, count, left, sizes, here)
         kept = _join(tokens, here, collected, left, right, new, sizes)
         for first in range(0, kept, AT_ONCE):
             last = min(first + AT_ONCE, kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from linnet.tokenizer.bad_text import lone_surrogate, not_utf8
 from linnet.tokenizer.kernels.cutting import cut_gpt2
 from linnet.tokenizer.kernels.cutting_gpt4 import cut_gpt4
-from linnet.tokenizer.kernels.marking import find_marks, first_not_utf8
+from linnet.tokenizer.kernels.marking import END_OF_DOCUMENT, find_marks, first_not_utf8
 from linnet.tokenizer.kernels.unicode_classes import shared_classes
 from linnet.tokenizer.kernels.words import PADDING
 
@@ -38,7 +38,7 @@ class Cut(NamedTuple):
 
     start: int
     stop: int
-    ends: npt.NDArray[np.int32]
+    ends: npt.NDArray[Any]
     pieces: int
 
 
@@ -63,7 +63,8 @@ class Documents:
 
     def cuts(self) -> Iterator[Cut]:
         """All pre-tokens and marks in order, up to PIECES at a time."""
-        ends = np.empty(PIECES, dtype=np.int32)
+        # Narrow where that will do, which is faster; a stretch of two gigabytes without any boundary is hardly text.
+        ends = np.empty(PIECES, dtype=np.int32 if self.size < 1 << 31 else np.int64)
         cutter = self._cutter
         at = mark = 0
         while True:
@@ -118,10 +119,12 @@ class Cutter:
         Raises:
             UserError: bytes that are not UTF-8.
         """
-        data = np.zeros(end - start + PADDING, dtype=np.uint8)
+        data = np.empty(end - start + PADDING, dtype=np.uint8)
         with path.open("rb") as file:
             file.seek(start)
             size = file.readinto(data[: end - start].data)
+        # As the text of `documents` is; for both kinds the kernels would be compiled twice.
+        data.flags.writeable = False
         wrong = first_not_utf8(data, size)
         if wrong >= 0:
             raise not_utf8(path, start + wrong, int(data[wrong]))
@@ -129,6 +132,8 @@ class Cutter:
 
     def find_marks(self, data: Bytes, ends: Integers) -> tuple[Integers, Integers]:
         """See `Documents.marks` and `kinds`."""
+        if self._starts.size == 1:  # no special tokens
+            return np.stack([ends, ends], axis=1), np.full(ends.size, END_OF_DOCUMENT)
         parts: list[tuple[Integers, Integers]] = []
         done = np.zeros(2, dtype=np.int64)
         room = ends.size + _FIRST_MARKS

@@ -10,7 +10,8 @@ import regex
 
 LETTER, NUMBER, SPACE, MARK, UPPER, LOWER, NEWLINE = (1 << bit for bit in range(7))
 CODE_POINTS = 0x110000
-_SURROGATES = range(0xD800, 0xE000)
+# Planes 4 to 13 have no characters, the last two only private ones, and surrogates are none: those are in no class.
+_ASSIGNED = (range(0xD800), range(0xE000, 0x40000), range(0xE0000, 0xE1000))
 # UPPER and LOWER are the two sides of o200k's words: letters without case and marks belong to both.
 _MEMBERS = {
     LETTER: r"\p{L}+",
@@ -25,7 +26,7 @@ _MEMBERS = {
 
 def unicode_classes() -> npt.NDArray[np.uint8]:
     """For each code point, the flags of the classes that hold it."""
-    points = np.delete(np.arange(CODE_POINTS, dtype="<u4"), slice(_SURROGATES.start, _SURROGATES.stop))
+    points = np.concatenate([np.arange(part.start, part.stop, dtype="<u4") for part in _ASSIGNED])
     text = points.tobytes().decode("utf-32-le")
     flags = np.zeros(points.size, dtype=np.uint8)
     for flag, expression in _MEMBERS.items():

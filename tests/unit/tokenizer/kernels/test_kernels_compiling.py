@@ -30,6 +30,8 @@ assert "numba" not in sys.modules
 expected = list(tokenizer.encode_iterable([text]))
 assert tokenizer.encode_batch([text, text])[1].tolist() == expected
 assert "linnet.tokenizer.kernels.encoder" in sys.modules
+another = Tokenizer({byte: bytes([byte]) for byte in range(256)}, [])
+assert another.encode(text) == list(text.encode())
 """
 
 

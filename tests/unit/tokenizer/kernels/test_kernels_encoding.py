@@ -25,6 +25,7 @@ from linnet.tokenizer.kernels.encoding import LONGEST_KEPT
 from linnet.tokenizer.merging import LONGEST_SCAN, Merger
 from linnet.tokenizer.patterns import PATTERNS
 from linnet.tokenizer.pretokenize import PreTokenizer
+from linnet.tokenizer.training import train_on_counts
 
 Pairs = list[tuple[bytes, bytes]]
 
@@ -138,6 +139,19 @@ def test_any_merges_in_order(chance: random.Random, letters: str, count: int, te
     merges = ordered_merges(chance, letters, count)
     both = Both(vocab_of(merges), merges, pattern="gpt2")
     both.check([*texts, letters * 33, letters * 129])
+
+
+def test_long_pieces_in_which_tokens_repeat() -> None:
+    # What overlaps itself is merged from the left, in whatever order its places were found.
+    chance = random.Random(23)
+    for number in range(300):
+        words = ["".join(chance.choices("ab", k=chance.randrange(1, 7))) for _ in range(4)]
+        texts = ["".join(chance.choice(words) * chance.randrange(1, 6) for _ in range(40)) for _ in range(3)]
+        if number % 2:
+            _, merges = train_on_counts({texts[0]: 1, texts[1]: 1}, 256 + chance.randrange(5, 60), [])
+        else:
+            merges = ordered_merges(chance, "ab", chance.randrange(5, 40))
+        Both(vocab_of(merges), merges, pattern="gpt2").check(texts)
 
 
 def test_long_pieces() -> None:

@@ -14,6 +14,7 @@ from linnet.errors import UserError
 from linnet.tokenizer.kernels import learner
 from linnet.tokenizer.kernels.counter import PieceCounter
 from linnet.tokenizer.kernels.learner import learn_merges
+from linnet.tokenizer.kernels.runs import SHORTEST
 from linnet.tokenizer.pretokenize import PreTokenizer
 from linnet.tokenizer.training import train_on_counts
 
@@ -92,13 +93,23 @@ def test_large_frequencies_are_added_without_loss() -> None:
 
 @pytest.mark.parametrize(("pairs", "at_once"), [(64, 500), (64, 1), (128, 7), (1 << 17, 3)])
 def test_arrays_that_grow_change_nothing(pairs: int, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    chance = random.Random(pairs + at_once)
-    counts = {"".join(chance.choices("abcdefgh", k=chance.randrange(30))): chance.randrange(1, 4) for _ in range(150)}
-    merges = expected(counts, 900)
-    assert len(merges) > 600
     monkeypatch.setattr(learner, "_FIRST_PAIRS", pairs)  # of bytes there are 64 at most
     monkeypatch.setattr(learner, "_MERGES_AT_ONCE", at_once)
-    assert learned(counts, 900) == merges
+    for seed in range(25):
+        chance = random.Random(seed)
+        counts = {
+            "".join(chance.choices("abcdefgh", k=chance.randrange(30))): chance.randrange(1, 4) for _ in range(40)
+        }
+        merges = expected(counts, 400)
+        assert len(merges) > 200
+        assert learned(counts, 400) == merges
+
+
+def test_pairs_of_runs_find_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner, "_FIRST_PAIRS", 16)
+    for others in range(30):
+        counts = {letter * (SHORTEST + 13 * others): 1 for letter in "abcd"} | {"ab" * (others % 7): 1}
+        assert learned(counts, 60) == expected(counts, 60)
 
 
 def test_tokens_longer_than_there_was_room_for() -> None:

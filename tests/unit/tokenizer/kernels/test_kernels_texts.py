@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from linnet.errors import UserError
 from linnet.tokenizer.kernels import texts as kernel_texts
-from linnet.tokenizer.kernels.marking import END_OF_DOCUMENT, first_not_utf8
+from linnet.tokenizer.kernels.marking import END_OF_DOCUMENT, find_marks, first_not_utf8
 from linnet.tokenizer.kernels.texts import Cutter
 from linnet.tokenizer.kernels.words import PADDING
 
@@ -153,3 +153,15 @@ def test_parts_of_a_file(tmp_path: Path) -> None:
 def test_a_lone_surrogate_is_told() -> None:
     with pytest.raises(UserError, match=r"lone surrogate, U\+D800, in 'ab.*cd'"):
         Cutter("gpt2", []).documents(["fine", "ab\ud800cd"])
+
+
+def test_text_of_every_origin_goes_through_the_same_machine_code(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("abc def")
+    cutter = Cutter("gpt2", ["<s>"])
+    for documents in (cutter.documents(["abc def"]), cutter.file_part(tmp_path / "text", 0, 7)):
+        assert [(cut.start, cut.stop, cut.ends[: cut.pieces].tolist()) for cut in documents.cuts()] == [
+            (0, 7, [3, 7, -1])
+        ]
+    # Each would take seconds to compile for another kind of array.
+    assert len(cutter.cut.signatures) == 1
+    assert len(find_marks.signatures) == 1
