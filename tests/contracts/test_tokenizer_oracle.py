@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import regex
 import tiktoken
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -13,7 +12,7 @@ from transformers import AutoTokenizer
 
 from adversarial_text import CHARACTERS, SPECIALS, STRINGS_PER_PATTERN, adversarial_texts
 from linnet.tokenizer import Tokenizer, counting, encoding, train_bpe_from_texts
-from linnet.tokenizer.patterns import PATTERNS
+from linnet.tokenizer.patterns import PATTERNS, piece_finder
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
@@ -195,7 +194,7 @@ def test_vocabulary_that_lacks_bytes_loses_the_same_text(tmp_path: Path) -> None
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_characters_fall_into_the_pre_tokens_that_tokenizers_makes(pattern: str) -> None:
     other = library_pre_tokenizer(pattern)
-    find_all = regex.compile(PATTERNS[pattern]).findall
+    find_all = piece_finder(pattern)
     for char in CHARACTERS:
         text = f"a {char} {char}b{char}1{char}{char}  {char}''s  "
         assert find_all(text) == [text[start:end] for _, (start, end) in other.pre_tokenize_str(text)], hex(ord(char))

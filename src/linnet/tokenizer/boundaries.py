@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import regex
 
 from linnet.tokenizer.patterns import PATTERNS, canonical_pattern
+from linnet.tokenizer.unicode16 import strangers
 
 BOUNDARY = r"(?<=\S) |(?<=[\p{L}\p{N}])[^\p{L}\p{M}\p{N}']"
 
@@ -41,7 +42,14 @@ def next_boundary(text: str, start: int = 0) -> int | None:
     Only `text[start:]` is looked at, so that `start` is taken for the beginning of a text.
     """
     match = _BEFORE_FIRST.match(text, start)
+    while match and not _holds(text, match.end()):
+        match = _BEFORE_FIRST.match(text, match.end())
     return match.end() if match else None
+
+
+def _holds(text: str, cut: int) -> bool:
+    """Whether a boundary is one in Unicode 16 too: a letter that is newer was none then."""
+    return text[cut] == " " or text[cut - 1].isascii() or not strangers()[ord(text[cut - 1])]
 
 
 def last_boundary(text: str, start: int = 0, end: int | None = None) -> int | None:
@@ -49,7 +57,10 @@ def last_boundary(text: str, start: int = 0, end: int | None = None) -> int | No
 
     Only `text[start:end]` is looked at. Searching backwards, it reads no more than it needs.
     """
-    match = _LAST.search(text, start + 1, len(text) if end is None else end)
+    end = len(text) if end is None else end
+    match = _LAST.search(text, start + 1, end)
+    while match and not _holds(text, match.start()):
+        match = _LAST.search(text, start + 1, match.start())
     return match.start() if match else None
 
 

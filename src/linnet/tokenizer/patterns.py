@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from itertools import accumulate, pairwise
 
 import regex
 
 from linnet.config.patterns import ALIASES, PATTERNS, canonical_pattern
+from linnet.tokenizer.unicode16 import as_in_unicode_16
 
 __all__ = ["ALIASES", "PATTERNS", "ambiguous_part", "canonical_pattern", "named_pattern", "piece_finder"]
 
@@ -51,8 +54,19 @@ def named_pattern(expression: str) -> str:
     return _SPELLINGS.get(expression, expression)
 
 
+def _pieces(find_all: Callable[[str], list[str]], text: str) -> list[str]:
+    seen = as_in_unicode_16(text)
+    pieces = find_all(seen)
+    if seen is text:
+        return pieces
+    ends = list(accumulate(map(len, pieces), initial=0))
+    return [text[start:end] for start, end in pairwise(ends)]
+
+
 def piece_finder(pattern: str) -> Callable[[str], list[str]]:
     """A function from a text without special tokens to its pre-tokens, which together are the text.
+
+    The named patterns go by Unicode 16 whatever version `regex` has; an expression of one's own by that version.
 
     With a custom expression, text between its matches is a pre-token too, as in Hugging Face's `Split` with the
     behavior "isolated", and an empty match counts for nothing.
@@ -63,7 +77,7 @@ def piece_finder(pattern: str) -> Callable[[str], list[str]]:
     name = canonical_pattern(pattern)
     if name in PATTERNS:
         find_all: Callable[[str], list[str]] = regex.compile(PATTERNS[name]).findall
-        return find_all
+        return partial(_pieces, find_all)
     find = regex.compile(name).finditer
 
     def isolated(text: str) -> list[str]:

@@ -6,8 +6,9 @@ import numpy as np
 
 from linnet.tokenizer.kernels.compiling import inner, kernel
 from linnet.tokenizer.kernels.cutting import APOSTROPHE, BLANK, code_point, width
-from linnet.tokenizer.kernels.unicode_classes import CODE_POINTS, LETTER, MARK, NUMBER, SPACE
+from linnet.tokenizer.kernels.unicode_classes import LETTER, MARK, NUMBER, SPACE
 from linnet.tokenizer.kernels.words import load64
+from linnet.tokenizer.unicode16 import CODE_POINTS
 
 _ONES = np.uint64(0x0101010101010101)
 _HIGH = np.uint64(0x8080808080808080)

@@ -1,4 +1,4 @@
-"""What each code point is to the pre-tokenizers, as the `regex` library has it."""
+"""What each code point is to the pre-tokenizers: what `regex` says, as far as Unicode 16 had it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
+from linnet.tokenizer.unicode16 import CODE_POINTS, LOST_ITS_CASE, strangers
+
 LETTER, NUMBER, SPACE, MARK, UPPER, LOWER, NEWLINE = (1 << bit for bit in range(7))
-CODE_POINTS = 0x110000
 # Planes 4 to 13 have no characters, the last two only private ones, and surrogates are none: those are in no class.
 _ASSIGNED = (range(0xD800), range(0xE000, 0x40000), range(0xE0000, 0xE1000))
 # UPPER and LOWER are the two sides of o200k's words: letters without case and marks belong to both.
@@ -34,6 +35,8 @@ def unicode_classes() -> npt.NDArray[np.uint8]:
             flags[match.start() : match.end()] |= flag
     classes = np.zeros(CODE_POINTS, dtype=np.uint8)
     classes[points] = flags
+    classes[strangers()] = 0
+    classes[LOST_ITS_CASE] = LETTER | LOWER
     return classes
 
 

@@ -15,7 +15,6 @@ from linnet.tokenizer.kernels import texts as kernel_texts
 from linnet.tokenizer.kernels.lanes import LANES
 from linnet.tokenizer.kernels.texts import PIECES, Cutter, Documents
 from linnet.tokenizer.kernels.unicode_classes import (
-    CODE_POINTS,
     LETTER,
     LOWER,
     MARK,
@@ -27,6 +26,7 @@ from linnet.tokenizer.kernels.unicode_classes import (
 )
 from linnet.tokenizer.patterns import PATTERNS
 from linnet.tokenizer.pretokenize import PreTokenizer
+from linnet.tokenizer.unicode16 import CODE_POINTS, strangers
 
 Items = list[tuple[bool, str]]
 
@@ -177,5 +177,7 @@ def test_classes_are_those_of_the_expressions() -> None:
     for flag, expression in members.items():
         expected = np.zeros(CODE_POINTS, dtype=bool)
         expected[[ord(char) for char in regex.findall(expression, text)]] = True
+        expected[strangers()] = flag in (LETTER, LOWER)
+        expected[strangers() & (np.arange(CODE_POINTS) != 0x295)] = False
         np.testing.assert_array_equal(classes & flag != 0, expected)
     assert len(CHARACTERS) > 10_000
