@@ -90,7 +90,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--gpt2", type=Path, help="the folder of gpt2_vocab.json and gpt2_merges.txt")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--check", action="store_true", help="also compare the merges with the readable trainer's")
-    parser.add_argument("--skip", default="", help="contenders to leave out, with commas, by how their names begin")
+    parser.add_argument("--skip", default="", help="contenders to leave out, with semicolons, by how their names begin")
     parser.add_argument("--corpora", type=Path, default=here / ".corpora", help="where the texts are kept")
     parser.add_argument("--size", type=int, default=SIZE, help="bytes of a text; another size has a result of its own")
     parser.add_argument("--limit", type=float, default=3600, help="seconds that one process may take")
@@ -112,7 +112,7 @@ def main() -> None:
         console.print(f"{time.perf_counter() - began:7.0f} s  {line}", highlight=False, markup=False, soft_wrap=True)
 
     corpora = Corpora(options.corpora.resolve(), options.size)
-    skip = tuple(filter(None, options.skip.split(",")))
+    skip = tuple(filter(None, options.skip.split(";")))
     bench = Bench(corpora, options.repeats, options.gpt2, options.check, skip, options.limit, report)
     name = "tokenizer" if options.size == SIZE else f"tokenizer-{options.size}"
     path = RESULTS / f"{name}.json"
