@@ -19,8 +19,11 @@ from linnet.data.locking import locked
 
 SHARD_TOKENS = 30_000
 PREPARE = """
+import signal
 import sys
 import time
+# What runs the tests may ignore it, as a shell does for what it starts in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from linnet.config import DataConfig, TokenizerConfig
 from linnet.data import prepare, preparation
 

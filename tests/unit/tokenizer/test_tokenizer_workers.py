@@ -24,7 +24,9 @@ LINE = "the cat sat on the mat, and the dog did not.\n"
 
 # Each goes on until it is stopped, and says when its threads are at work.
 AT_WORK = """
-import fcntl, itertools, os, sys
+import fcntl, itertools, os, signal, sys
+# What runs the tests may ignore it, as a shell does for what it starts in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from linnet.tokenizer import Tokenizer, train_bpe, train_bpe_from_texts
 
 def report(stage, done, total):
