@@ -20,8 +20,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     What a killed writer of the same path left behind is removed. One process may write a path at a time; of two, one
     fails, and the file is still whole.
+
+    Raises:
+        UserError: a directory, device or pipe of that name, or no directory to write it in.
     """
     target = path.resolve()  # through a link, so that the link stays
+    if target.exists() and not target.is_file():
+        raise UserError(f"{path}: is {'a directory' if target.is_dir() else 'no ordinary file'}: give another name")
+    if not target.parent.is_dir():
+        raise UserError(f"{path}: there is no directory {path.parent}: make it, or give another name")
     for leftover in target.parent.glob(f".{_escaped(target.name)}.writing-*"):
         leftover.unlink()
     aside = target.with_name(f".{target.name}.writing-{os.getpid()}")

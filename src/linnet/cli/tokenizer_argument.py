@@ -132,3 +132,13 @@ def _home(path: Path) -> Path:
 def _may_be_json(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
+
+
+def refuse_to_overwrite(out: Path, inputs: Iterable[str]) -> None:
+    """Raises UserError where `out` is one of the files that the command reads, or lies in a directory that it reads."""
+    for name in inputs:
+        path = Path(name)
+        if path.is_file() and path.resolve() == out.resolve():
+            raise UserError(f"{out}: is read by this command: give another name to write to")
+        if path.is_dir() and out.exists() and out.resolve().is_relative_to(path.resolve()):
+            raise UserError(f"{out}: is part of {path}, which this command reads: give another name to write to")

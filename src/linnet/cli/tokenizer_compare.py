@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from linnet.cli.tokenizer_argument import load_tokenizers, says_too_little
+from linnet.cli.tokenizer_argument import load_tokenizers, refuse_to_overwrite, says_too_little
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def command(
 
     if out is not None:
         _check_out(out)
+        refuse_to_overwrite(out, [*tokenizers, *sources])
     loaded = load_tokenizers(tokenizers, pattern, special)
     corpora = _corpora(sources, max_bytes, text_field)
     with progress_reporter() as report:

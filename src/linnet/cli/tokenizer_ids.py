@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from linnet.cli.tokenizer_argument import load_tokenizer, says_too_little
+from linnet.cli.tokenizer_argument import load_tokenizer, refuse_to_overwrite, says_too_little
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def encode(
 
     if out is not None and npy is not None and out.resolve() == npy.resolve():
         raise UserError(f"{out}: is named by --out and by --npy: give each a file of its own")
+    for path in filter(None, (out, npy)):
+        refuse_to_overwrite(path, [text, tokenizer])
     loaded = load_tokenizer(tokenizer, pattern, special)
     stdout = sys.stdout  # a progress bar on a terminal puts a stream of its own in this place
     printed = out is None and npy is None

@@ -41,7 +41,10 @@ def canonical_pattern(text: str) -> str:
         known = ", ".join([*PATTERNS, *ALIASES])
         raise UserError(f"there is no pre-tokenizer {text!r}; choose one of {known}, or give a regular expression.")
     try:
+        text.encode()
         regex.compile(text)
+    except UnicodeEncodeError:
+        raise UserError(f"the pattern {text[:200]!r} is no valid Unicode; write it in UTF-8.") from None
     except (regex.error, ValueError, OverflowError, RecursionError) as error:
         # Such as "missing ) at position 3".
         raise UserError(

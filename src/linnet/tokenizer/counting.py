@@ -60,7 +60,13 @@ def count_texts(
     workers: int | None,
     progress: Progress | None,
 ) -> Counter[str] | PieceCounter:
-    """How often each pre-token occurs in `texts`, none of which runs on into the next."""
+    """How often each pre-token occurs in `texts`, none of which runs on into the next.
+
+    Raises:
+        UserError: one string in place of several.
+    """
+    if isinstance(texts, str):
+        raise UserError("texts is a single string, whose letters would each be a text; pass a list of strings.")
     threads = thread_count(workers)
     kernels = has_kernels(canonical_pattern(pattern))
     batches = _batches(texts, special_tokens if kernels else None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from linnet.errors import UserError
 from linnet.tokenizer.boundaries import cut_stream, cut_text
 from linnet.tokenizer.engine import WORTH_BYTES, has_kernels, in_order, in_threads, thread_count
 from linnet.tokenizer.merging import Merger, PieceCache
@@ -76,6 +77,8 @@ class TextEncoder:
 
     def ragged(self, texts: Sequence[str], workers: int | None) -> tuple[Ids, Offsets]:
         """See `Tokenizer.encode_ragged`."""
+        if isinstance(texts, str):
+            raise UserError("texts is a single string, whose letters would each be a text; pass a list of strings.")
         threads = thread_count(workers)
         kernels = self._kernels_for(sum(map(len, texts)))
         if kernels is None:

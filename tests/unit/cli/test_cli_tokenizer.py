@@ -364,3 +364,30 @@ def test_ids_go_where_they_should_while_somebody_watches(place: Path) -> None:
     os.close(watched)
     expected = Tokenizer.from_pretrained("t").encode(TEXT * 3)
     assert (code, Path("ids").read_text().split()) == (0, list(map(str, expected)))
+
+
+@pytest.mark.parametrize("option", ["--out", "--npy"])
+def test_encode_writes_over_nothing_that_it_reads(place: Path, linnet: Callable[..., Any], option: str) -> None:
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    Path("link.txt").symlink_to("text.txt")
+    for name in ("text.txt", "link.txt", "t/../text.txt", "t/tokenizer.json"):
+        refused(linnet("tokenizer", "encode", "t", "text.txt", option, name), name, "another name")
+    refused(linnet("tokenizer", "compare", "t", "--on", "text.txt", "--passes", "0", "--out", "t/tokenizer.json"), "t/")
+    assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.parametrize("option", ["--out", "--npy"])
+def test_encode_writes_to_ordinary_files_only(place: Path, linnet: Callable[..., Any], option: str) -> None:
+    os.mkfifo("pipe")
+    Path("folder").mkdir()
+    refused(linnet("tokenizer", "encode", "t", "text.txt", option, "pipe"), "pipe: is no ordinary file")
+    refused(linnet("tokenizer", "encode", "t", "text.txt", option, "folder"), "folder: is a directory")
+    refused(linnet("tokenizer", "encode", "t", "text.txt", option, "none/x"), "there is no directory none")
+    assert Path("pipe").is_fifo()
+    assert sorted(path.name for path in place.iterdir()) == ["folder", "pipe", "t", "text.txt"]
+
+
+def test_train_refuses_a_pattern_that_is_no_unicode(place: Path, linnet: Callable[..., Any]) -> None:
+    words = ("--source", "text.txt", "--vocab_size", 300, "--pattern", "\udcff+", "--out", "made")
+    refused(linnet("tokenizer", "train", *words), "no valid Unicode")
+    assert not Path("made").exists()

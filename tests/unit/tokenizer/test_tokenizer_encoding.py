@@ -357,3 +357,10 @@ def test_tables_that_do_not_fit_together_are_told() -> None:
         Tokenizer(vocab, [], "<|endoftext|>")
     with pytest.raises(UserError, match="no pre-tokenizer 'llama'"):
         Tokenizer(vocab, [], pattern="llama")
+
+
+def test_one_string_in_place_of_several_is_told() -> None:
+    tokenizer = Tokenizer({byte: bytes([byte]) for byte in range(256)}, [])
+    for call in (tokenizer.encode_batch, tokenizer.encode_ragged, lambda text: train_bpe_from_texts(text, 300, [])):
+        with pytest.raises(UserError, match="single string"):
+            call("hello hello")
