@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import regex
 
 import tokenizer_peers as peers
 from linnet.tokenizer import Tokenizer
+from linnet.tokenizer.patterns import piece_finder
 from linnet.tokenizer.training import train_on_counts
 from tokenizer_corpora import END
 
@@ -51,8 +51,8 @@ def train(contender: str, corpus: str, vocab_size: int, out: str = "") -> dict[s
 
 
 def oracle(corpus: str, vocab_size: int, merges: str) -> dict[str, Any]:
-    """Whether the merges in a file are those of the readable trainer on counts by the `regex` library."""
-    find_all = regex.compile(peers.GPT2).findall
+    """Whether the merges in a file are those of the readable trainer on counts by the readable pre-tokenizer."""
+    find_all = piece_finder("gpt2")
     counts = Counter(chain.from_iterable(map(find_all, peers.read_documents(Path(corpus)))))
     _, expected = train_on_counts(counts, vocab_size, [END])
     found = [(bytes.fromhex(left), bytes.fromhex(right)) for left, right in json.loads(Path(merges).read_text())]
