@@ -122,7 +122,7 @@ class _Counters:
         from linnet.tokenizer.kernels.counter import PieceCounter
         from linnet.tokenizer.kernels.texts import Cutter
 
-        tell_of_compiling()
+        tell_of_compiling("counting")
         self.cutter = Cutter(canonical_pattern(pattern), special_tokens)
         self._new = PieceCounter
         self._idle: list[PieceCounter] = []

@@ -133,7 +133,7 @@ class TextEncoder:
         from linnet.tokenizer.kernels.compiling import tell_of_compiling
         from linnet.tokenizer.kernels.encoder import Encoder
 
-        tell_of_compiling()
+        tell_of_compiling("encoding")
         return Encoder(
             self._vocab,
             self._merges,

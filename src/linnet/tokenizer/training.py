@@ -106,7 +106,7 @@ def _for_kernels(counts: Counter[str]) -> PieceCounter:
     from linnet.tokenizer.kernels.compiling import tell_of_compiling
     from linnet.tokenizer.kernels.counter import PieceCounter
 
-    tell_of_compiling()
+    tell_of_compiling("training")
     try:
         return PieceCounter.of(counts)
     except UnicodeEncodeError as error:

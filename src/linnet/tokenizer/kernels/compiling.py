@@ -73,12 +73,12 @@ def inlined(function: Function) -> Function:
 
 
 @cache
-def tell_of_compiling() -> None:
-    """Says, once in a process, where the kernels are yet to be compiled, that they will be."""
+def tell_of_compiling(module: str) -> None:
+    """Says, once in a process, that the kernels of a module are yet to be compiled where that is so."""
     if _FOLDER is None:
         logger.warning(
             "linnet: compiling the tokenizer's machine code (about 10 seconds), anew in each process since no cache "
             "folder can be written; set NUMBA_CACHE_DIR to one that can"
         )
-    elif next(_FOLDER.rglob("*.nbi"), None) is None:
-        logger.warning("linnet: compiling the tokenizer's machine code, once on this machine (about 10 seconds)")
+    elif next(_FOLDER.rglob(f"{module}.*.nbi"), None) is None:
+        logger.warning("linnet: compiling machine code for %s, once on this machine (about 10 seconds)", module)

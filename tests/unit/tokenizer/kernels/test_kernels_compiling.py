@@ -16,7 +16,8 @@ from linnet.tokenizer.kernels.compiling import cache_folder
 SMALL = """
 from linnet.tokenizer.kernels.compiling import tell_of_compiling
 from linnet.tokenizer.kernels.texts import Cutter
-tell_of_compiling()
+tell_of_compiling("marking")
+tell_of_compiling("marking")
 print(Cutter("gpt2", ["<s>"]).documents(["a<s>"]).marks.tolist())
 """
 
@@ -46,7 +47,7 @@ def test_the_first_process_says_that_it_compiles_and_the_next_finds_it_done(tmp_
     first = run(SMALL, XDG_CACHE_HOME=str(tmp_path))
     assert first.stdout == "[[1, 4], [4, 4]]\n"
     assert first.stderr.splitlines() == [
-        "linnet: compiling the tokenizer's machine code, once on this machine (about 10 seconds)"
+        "linnet: compiling machine code for marking, once on this machine (about 10 seconds)"
     ]
     (folder,) = (tmp_path / "linnet").iterdir()
     assert folder.name.startswith("kernels-")
