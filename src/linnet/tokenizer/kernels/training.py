@@ -189,6 +189,7 @@ def _join(corpus, pair, new):
     kept = first
     lefts = 0
     rights = 0
+    # The sums are written out, not called for: numba would count the references of each array at every place.
     for place in range(first, last):
         cell = np.int64(seen[place])
         found = cells[cell]
