@@ -76,6 +76,23 @@ def cut_text(text: str, characters: int, special_tokens: Sequence[str]) -> Itera
     yield text[start:]
 
 
+def parts_together(
+    texts: Iterable[str], characters: int, special_tokens: Sequence[str], *, whole: bool = False
+) -> Iterator[list[tuple[int, str]]]:
+    """Texts as by `cut_text`, or whole, about `characters` of them at a time; each part with the number of its text."""
+    together: list[tuple[int, str]] = []
+    size = 0
+    for number, text in enumerate(texts):
+        for part in [text] if whole else cut_text(text, characters, special_tokens):
+            together.append((number, part))
+            size += len(part)
+            if size >= characters:
+                yield together
+                together, size = [], 0
+    if together:
+        yield together
+
+
 def cut_stream(texts: Iterable[str], characters: int, special_tokens: Sequence[str]) -> Iterator[str]:
     """The one text that `texts` make up together, in parts of about `characters` cut as by `cut_text`."""
     margin = max(map(len, special_tokens), default=1) - 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
 from linnet.tokenizer.bad_text import not_utf8
-from linnet.tokenizer.boundaries import cut_text
+from linnet.tokenizer.boundaries import parts_together
 from linnet.tokenizer.engine import WORTH_BYTES, has_kernels, in_threads, thread_count
 from linnet.tokenizer.patterns import canonical_pattern
 from linnet.tokenizer.pretokenize import PreTokenizer
@@ -69,7 +69,8 @@ def count_texts(
         raise UserError("texts is a single string, whose letters would each be a text; pass a list of strings.")
     threads = thread_count(workers)
     kernels = has_kernels(canonical_pattern(pattern))
-    batches = _batches(texts, special_tokens if kernels else None)
+    together = parts_together(texts, BATCH_CHARACTERS, special_tokens, whole=not kernels)
+    batches: Iterator[list[str]] = ([part for _, part in batch] for batch in together)
     held: list[list[str]] = []
     characters = 0
     while kernels and characters < WORTH_BYTES and (batch := next(batches, None)):
@@ -87,22 +88,6 @@ def _counted(segments: Iterable[tuple[list[str], str | None]]) -> Counter[str]:
     for pieces, _ in segments:
         counts.update(pieces)
     return counts
-
-
-def _batches(texts: Iterable[str], special_tokens: Sequence[str] | None) -> Iterator[list[str]]:
-    """Texts together; a long one in parts, each a text of its own, unless there are no special tokens to cut around."""
-    batch: list[str] = []
-    characters = 0
-    for text in texts:
-        long = special_tokens is not None and len(text) > 2 * BATCH_CHARACTERS
-        for part in cut_text(text, BATCH_CHARACTERS, special_tokens or ()) if long else [text]:
-            batch.append(part)
-            characters += len(part)
-            if characters >= BATCH_CHARACTERS:
-                yield batch
-                batch, characters = [], 0
-    if batch:
-        yield batch
 
 
 def _reported(batches: Iterable[list[str]], progress: Progress | None) -> Iterator[list[str]]:

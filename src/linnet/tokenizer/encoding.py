@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from linnet.errors import UserError
-from linnet.tokenizer.boundaries import cut_stream, cut_text
+from linnet.tokenizer.boundaries import cut_stream, parts_together
 from linnet.tokenizer.engine import WORTH_BYTES, has_kernels, in_order, in_threads, thread_count
 from linnet.tokenizer.merging import Merger, PieceCache
 from linnet.tokenizer.pretokenize import PreTokenizer
@@ -88,13 +88,18 @@ class TextEncoder:
             return kernels.encode(texts)
         owners: list[int] = []
         ids: list[Ids] = []
-        sizes: list[Offsets] = []
-        jobs = _jobs(texts, list(self._special_ids), owners)
-        for part_ids, offsets in in_threads(kernels.encode, jobs, threads):
+        sizes: list[Offsets] = [np.zeros(0, dtype=np.int64)]
+
+        def jobs() -> Iterator[list[str]]:
+            for together in parts_together(texts, PART_CHARACTERS, list(self._special_ids)):
+                owners.extend(number for number, _ in together)
+                yield [part for _, part in together]
+
+        for part_ids, offsets in in_threads(kernels.encode, jobs(), threads):
             ids.append(part_ids)
             sizes.append(np.diff(offsets))
         of_texts = np.zeros(len(texts), dtype=np.int64)
-        np.add.at(of_texts, owners, np.concatenate([np.zeros(0, np.int64), *sizes]))
+        np.add.at(of_texts, owners, np.concatenate(sizes))
         return _joined(ids, self._dtype), _offsets(of_texts)
 
     def stream(self, texts: Iterable[str]) -> Iterator[int]:
@@ -142,22 +147,6 @@ class TextEncoder:
             ignore_merges=self._ignore_merges,
             dtype=self._dtype,
         )
-
-
-def _jobs(texts: Sequence[str], special_tokens: Sequence[str], owners: list[int]) -> Iterator[list[str]]:
-    """Texts, long ones in parts, together about PART_CHARACTERS; to `owners` goes which text each part is of."""
-    job: list[str] = []
-    characters = 0
-    for number, text in enumerate(texts):
-        for part in cut_text(text, PART_CHARACTERS, special_tokens):
-            job.append(part)
-            owners.append(number)
-            characters += len(part)
-            if characters >= PART_CHARACTERS:
-                yield job
-                job, characters = [], 0
-    if job:
-        yield job
 
 
 def _joined(arrays: Sequence[Ids], dtype: np.dtype[Any]) -> Ids:

@@ -83,15 +83,12 @@ def pop(corpus):
         count = corpus.heap[0, 0]
         pair = corpus.heap[0, 1]
         now = corpus.counts[pair]
-        if now == count:
-            corpus.waiting[0] -= 1
-            size = corpus.waiting[0]
-            _replace_top(corpus, corpus.heap[size, 0], corpus.heap[size, 1])
-            return pair
-        if now > 0:
+        if 0 < now < count:
             _replace_top(corpus, now, pair)
-        else:
-            corpus.waiting[0] -= 1
-            size = corpus.waiting[0]
-            _replace_top(corpus, corpus.heap[size, 0], corpus.heap[size, 1])
+            continue
+        corpus.waiting[0] -= 1
+        size = corpus.waiting[0]
+        _replace_top(corpus, corpus.heap[size, 0], corpus.heap[size, 1])
+        if now > 0:
+            return pair
     return -1

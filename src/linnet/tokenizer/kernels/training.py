@@ -47,7 +47,7 @@ class Corpus(NamedTuple):
         sizes: bytes of each token.
         starts: where its bytes can be read in `spelling`.
         spelling: the 256 bytes, then the byte that each cell held at first, then the bytes of runs.
-        sums: (tokens, 6) during a merge, for each neighbour: OLD_LEFT and the names beside it, and how many.
+        sums: (tokens, 6) during a merge, of each neighbour: sum and places as LEFT, as OLD_RIGHT and as RIGHT.
         touched: (3, tokens) the neighbours that have sums.
         waiting: (1,) entries of the heap.
         runs: (words, columns) the words that are runs of one byte, see `runs`.
