@@ -39,7 +39,7 @@ def command(tokenizer: str, form: Format, out: Path, pattern: str | None, specia
       linnet tokenizer convert runs/demo --to vocab --out demo-vocab
       linnet tokenizer convert cl100k_base.tiktoken --pattern gpt4 --to hf --out cl100k
     """
-    from linnet.cli.new_directory import new_directory, refuse_existing
+    from linnet.new_directory import new_directory, refuse_existing
 
     refuse_existing(out)
     loaded = load_tokenizer(tokenizer, pattern, special)

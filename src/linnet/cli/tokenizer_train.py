@@ -58,10 +58,10 @@ def command(
       linnet tokenizer train --source "books/*.txt.gz" --vocab_size 32000 --pattern smollm --out books-tokenizer
       linnet tokenizer train --source web.jsonl --source code.jsonl --sample 0.1 --pattern gpt4 --out web-tokenizer
     """
-    from linnet.cli.new_directory import new_directory, refuse_existing
     from linnet.cli.progress import progress_reporter
     from linnet.config import END_OF_TEXT, build_config
     from linnet.data import train_tokenizer
+    from linnet.new_directory import new_directory, refuse_existing
 
     refuse_existing(out)
     wanted: dict[str, Any] = {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from linnet.cli.new_directory import new_directory
 from linnet.errors import UserError
+from linnet.new_directory import new_directory
 
 
 def test_whole_at_the_end_and_not_before(tmp_path: Path) -> None:
