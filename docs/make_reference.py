@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from linnet.config import PRESETS, SECTIONS, RunConfig, Settings, may_change_on_resume, preset
+from linnet.config import PRESETS, SECTIONS, RopeScaling, RunConfig, Settings, may_change_on_resume, preset
 
 PAGE = Path(__file__).with_name("configuration.md")
 
@@ -33,7 +33,8 @@ Fields marked ↻ may change when a run is resumed; all others must be what they
 - `model: {preset: smollm2-135m, position_embedding: none}`: a preset, changed.
 - `model: {hidden_size: 256, num_hidden_layers: 6}`: fields of its own; without `vocab_size`, the tokenizer's size.
 - `model: path/to/config.json`, its directory, or the pasted contents: a Hugging Face Llama config. What linnet's model
-  does not compute (biases, rope scaling, another activation) is refused by name.
+  does not compute (a sliding window, another activation) is refused by name; [interop.md](interop.md) has the list.
+- `model: {init_from: models/smollm2}`: the shape and the weights of an imported model or of a run, to train on from.
 
 """
 
@@ -42,8 +43,14 @@ def page() -> str:
     """The whole page."""
     sections = [_presets()]
     for name, settings in SECTIONS.items():
-        sections.append(f"## {name}\n{settings.__doc__ or ''}".strip().split("\n\n")[0] + "\n\n" + _table(settings))
+        sections.append(_section(name, settings))
+        if name == "model":
+            sections.append(_section("model.rope_scaling", RopeScaling))
     return HEAD + "\n".join(sections)
+
+
+def _section(name: str, settings: type[Settings]) -> str:
+    return f"## {name}\n{settings.__doc__ or ''}".strip().split("\n\n")[0] + "\n\n" + _table(settings)
 
 
 def _presets() -> str:
@@ -58,14 +65,21 @@ def _presets() -> str:
 
 
 def _table(settings: type[Settings]) -> str:
-    defaults: Any = settings() if settings is not SECTIONS["optim"] else RunConfig().optim
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for name, field in settings.model_fields.items():
         mark = " ↻" if may_change_on_resume(settings, name) else ""
         kind = _type(field.annotation).replace("|", "\\|")
         meaning = (field.description or "").replace("|", "\\|")
-        lines.append(f"| `{name}`{mark} | {kind} | `{_value(getattr(defaults, name))}` | {meaning} |")
+        lines.append(f"| `{name}`{mark} | {kind} | `{_default(settings, name)}` | {meaning} |")
     return "\n".join([*lines, ""])
+
+
+def _default(settings: type[Settings], name: str) -> str:
+    if settings is SECTIONS["optim"]:
+        return _value(getattr(RunConfig().optim, name))  # some follow from the run's length
+    if settings.model_fields[name].is_required():
+        return "needed"
+    return _value(getattr(settings(), name) if settings in SECTIONS.values() else settings.model_fields[name].default)
 
 
 def _type(annotation: Any) -> str:
@@ -75,7 +89,14 @@ def _type(annotation: Any) -> str:
         return _type(get_args(annotation)[0])
     if get_origin(annotation) is tuple:
         return f"list of {_type(get_args(annotation)[0])}"
-    names = {int: "integer", float: "number", bool: "true or false", str: "text", type(None): "null"}
+    names = {
+        int: "integer",
+        float: "number",
+        bool: "true or false",
+        str: "text",
+        type(None): "null",
+        RopeScaling: "mapping",
+    }
     members = list(get_args(annotation)) or [annotation]
     return " or ".join(names[member] for member in members)
 

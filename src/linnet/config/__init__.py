@@ -1,9 +1,10 @@
 """What a run is: frozen, validated settings; presets; YAML and dotted overrides."""
 
-from linnet.config.huggingface import from_huggingface
+from linnet.config.huggingface import from_huggingface, ignored_keys, to_huggingface
 from linnet.config.load import SECTIONS, Override, build_config, dump_config, load_config, read_yaml
 from linnet.config.model import ModelConfig
 from linnet.config.presets import PRESETS, preset
+from linnet.config.rope_scaling import RopeScaling
 from linnet.config.run import (
     END_OF_TEXT,
     DataConfig,
@@ -22,6 +23,7 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "Override",
+    "RopeScaling",
     "RunConfig",
     "Settings",
     "TokenizerConfig",
@@ -29,8 +31,10 @@ __all__ = [
     "build_config",
     "dump_config",
     "from_huggingface",
+    "ignored_keys",
     "load_config",
     "may_change_on_resume",
     "preset",
     "read_yaml",
+    "to_huggingface",
 ]

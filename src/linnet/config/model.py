@@ -6,39 +6,55 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from linnet.config.rope_scaling import RopeScaling
 from linnet.config.settings import Settings
 
 SMOLLM2_INITIALIZER_RANGE = 0.041666666666666664
+# Far beyond any model of this kind; what exceeds them is a mistake or an attack, and would only fail later.
+MOST_WIDTH, MOST_LAYERS = 2**24, 2**16
+# Positions are multiplied in float32, which holds every integer up to here.
+MOST_POSITIONS = 2**24
 
 
 class ModelConfig(Settings):
-    """Shape and switches of one model. Names up to `tie_word_embeddings` are those of Hugging Face's LlamaConfig."""
+    """Shape and switches of one model. Names up to `mlp_bias` are those of Hugging Face's LlamaConfig."""
 
     vocab_size: int = Field(
         49152,
         gt=0,
+        le=MOST_WIDTH,
         description="Rows of the embedding. Left out of a run's config, the tokenizer's size is taken.",
     )
-    hidden_size: int = Field(576, gt=0, description="Width of the residual stream.")
+    hidden_size: int = Field(576, gt=0, le=MOST_WIDTH, description="Width of the residual stream.")
     intermediate_size: int = Field(
         1536,
         gt=0,
+        le=MOST_WIDTH,
         description="Inner width of the SwiGLU feed-forward. With `feed_forward: silu` the two matrices are half as "
         "wide again, so that both kinds hold equally many parameters.",
     )
-    num_hidden_layers: int = Field(30, gt=0, description="Transformer blocks.")
-    num_attention_heads: int = Field(9, gt=0, description="Query heads.")
+    num_hidden_layers: int = Field(30, gt=0, le=MOST_LAYERS, description="Transformer blocks.")
+    num_attention_heads: int = Field(9, gt=0, le=MOST_LAYERS, description="Query heads.")
     num_key_value_heads: int = Field(
         0, ge=0, description="Key and value heads; divides `num_attention_heads`. 0: as many as query heads."
     )
-    head_dim: int = Field(0, ge=0, description="Width of one head. 0: hidden_size / num_attention_heads.")
-    max_position_embeddings: int = Field(8192, gt=0, description="Longest context in tokens.")
+    head_dim: int = Field(
+        0, ge=0, le=MOST_LAYERS, description="Width of one head. 0: hidden_size / num_attention_heads."
+    )
+    max_position_embeddings: int = Field(8192, gt=0, le=MOST_POSITIONS, description="Longest context in tokens.")
     rms_norm_eps: float = Field(1e-5, gt=0, description="Added to the mean square before its root.")
     rope_theta: float = Field(100000.0, gt=0, description="Base of the rotary frequencies (Su et al., 2021).")
     initializer_range: float = Field(
         SMOLLM2_INITIALIZER_RANGE, gt=0, description="Standard deviation of every matrix at initialization."
     )
     tie_word_embeddings: bool = Field(True, description="Use the embedding as output head.")
+    rope_scaling: RopeScaling | None = Field(
+        None,
+        description="Stretched rotary frequencies, as in Hugging Face's files: {rope_type: linear, dynamic, yarn or "
+        "llama3, factor: …, and what that kind reads}.",
+    )
+    attention_bias: bool = Field(False, description="A bias in the query, key, value and output projections.")
+    mlp_bias: bool = Field(False, description="A bias in the feed-forward's matrices.")
     position_embedding: Literal["rope", "none"] = Field(
         "rope", description="`none` leaves order to the causal mask alone (NoPE, Kazemnejad et al., 2023)."
     )
@@ -85,9 +101,28 @@ class ModelConfig(Settings):
             )
         if self.position_embedding == "rope" and self.head_dim % 2:
             raise ValueError(f"head_dim {self.head_dim} is odd, and RoPE rotates pairs: give an even one")
+        self._settle_rope_scaling()
         if self.feed_forward == "silu" and self.intermediate_size % 2:
             raise ValueError(
                 f"intermediate_size {self.intermediate_size} is odd: feed_forward silu needs an even one "
                 "to hold as many parameters as swiglu"
             )
         return self
+
+    def _settle_rope_scaling(self) -> None:
+        if self.rope_scaling is None:
+            return
+        if self.position_embedding == "none":
+            raise ValueError("rope_scaling is given, but position_embedding none has no RoPE: leave one of them out")
+        if self.rope_scaling.rope_type == "dynamic" and self.head_dim < 4:
+            raise ValueError(f"head_dim {self.head_dim} is too narrow for rope_scaling dynamic: give 4 or more")
+        if self.rope_scaling.rope_type in ("yarn", "llama3"):
+            original = self.rope_scaling.original_max_position_embeddings or self.max_position_embeddings
+            self._settle(rope_scaling=self.rope_scaling.replace(original_max_position_embeddings=original))
+
+    @property
+    def longest_sequence(self) -> int:
+        """Tokens that one forward pass may read: dynamic scaling goes beyond `max_position_embeddings`."""
+        if self.rope_scaling is None or self.rope_scaling.rope_type != "dynamic":
+            return self.max_position_embeddings
+        return max(self.max_position_embeddings, int(self.max_position_embeddings * self.rope_scaling.factor))

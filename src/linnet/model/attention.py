@@ -57,11 +57,11 @@ class SelfAttention(nn.Module):
         self.written_out = config.attention == "reference"
         query_width = config.num_attention_heads * config.head_dim
         key_value_width = config.num_key_value_heads * config.head_dim
-        std = config.initializer_range
-        self.q_proj = Linear(config.hidden_size, query_width, std=std)
-        self.k_proj = Linear(config.hidden_size, key_value_width, std=std)
-        self.v_proj = Linear(config.hidden_size, key_value_width, std=std)
-        self.o_proj = Linear(query_width, config.hidden_size, std=residual_std(config))
+        std, bias = config.initializer_range, config.attention_bias
+        self.q_proj = Linear(config.hidden_size, query_width, bias=bias, std=std)
+        self.k_proj = Linear(config.hidden_size, key_value_width, bias=bias, std=std)
+        self.v_proj = Linear(config.hidden_size, key_value_width, bias=bias, std=std)
+        self.o_proj = Linear(query_width, config.hidden_size, bias=bias, std=residual_std(config))
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
         self.rotary = rotary if rotary is not None else rotary_for(config)
@@ -120,7 +120,11 @@ def rotary_for(config: ModelConfig) -> RotaryEmbedding | None:
     if config.position_embedding == "none":
         return None
     return RotaryEmbedding(
-        config.head_dim, config.max_position_embeddings, config.rope_theta, interleaved=config.rope_interleaved
+        config.head_dim,
+        config.max_position_embeddings,
+        config.rope_theta,
+        interleaved=config.rope_interleaved,
+        scaling=config.rope_scaling,
     )
 
 

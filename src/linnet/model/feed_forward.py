@@ -16,16 +16,23 @@ class SwiGLU(nn.Module):
     Args:
         hidden_size: width of input and output.
         intermediate_size: inner width.
+        bias: whether each of the three has one.
         std, residual_std: initial standard deviations of gate and up, and of down; None as in `Linear`.
     """
 
     def __init__(
-        self, hidden_size: int, intermediate_size: int, *, std: float | None = None, residual_std: float | None = None
+        self,
+        hidden_size: int,
+        intermediate_size: int,
+        *,
+        bias: bool = False,
+        std: float | None = None,
+        residual_std: float | None = None,
     ) -> None:
         super().__init__()
-        self.gate_proj = Linear(hidden_size, intermediate_size, std=std)
-        self.up_proj = Linear(hidden_size, intermediate_size, std=std)
-        self.down_proj = Linear(intermediate_size, hidden_size, std=residual_std)
+        self.gate_proj = Linear(hidden_size, intermediate_size, bias=bias, std=std)
+        self.up_proj = Linear(hidden_size, intermediate_size, bias=bias, std=std)
+        self.down_proj = Linear(intermediate_size, hidden_size, bias=bias, std=residual_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., hidden_size) -> (..., hidden_size)."""
@@ -38,12 +45,18 @@ class SiLUFeedForward(nn.Module):
     """down(silu(up(x))), half as wide again inside as a SwiGLU of the same `intermediate_size`."""
 
     def __init__(
-        self, hidden_size: int, intermediate_size: int, *, std: float | None = None, residual_std: float | None = None
+        self,
+        hidden_size: int,
+        intermediate_size: int,
+        *,
+        bias: bool = False,
+        std: float | None = None,
+        residual_std: float | None = None,
     ) -> None:
         super().__init__()
         inner = intermediate_size * 3 // 2
-        self.up_proj = Linear(hidden_size, inner, std=std)
-        self.down_proj = Linear(inner, hidden_size, std=residual_std)
+        self.up_proj = Linear(hidden_size, inner, bias=bias, std=std)
+        self.down_proj = Linear(inner, hidden_size, bias=bias, std=residual_std)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., hidden_size) -> (..., hidden_size)."""
@@ -57,6 +70,7 @@ def feed_forward_for(config: ModelConfig) -> nn.Module:
     return kind(
         config.hidden_size,
         config.intermediate_size,
+        bias=config.mlp_bias,
         std=config.initializer_range,
         residual_std=residual_std(config),
     )

@@ -21,17 +21,19 @@ def softmax(x: Tensor, dim: int) -> Tensor:
 
 
 class Linear(nn.Module):
-    """y = x W^T, without a bias.
+    """y = x W^T, plus b where there is a bias.
 
     Args:
         in_features, out_features: sizes of the last dimension of input and output; `weight` is (out, in).
+        bias: add a vector b of `out_features`, zero at first.
         std: standard deviation of a normal initialization. None: a normal of variance 2 / (in + out)
             (Glorot and Bengio, 2010), truncated at three standard deviations.
     """
 
-    def __init__(self, in_features: int, out_features: int, *, std: float | None = None) -> None:
+    def __init__(self, in_features: int, out_features: int, *, bias: bool = False, std: float | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
         if std is None:
             std = math.sqrt(2 / (in_features + out_features))
             nn.init.trunc_normal_(self.weight, std=std, a=-3 * std, b=3 * std)
@@ -40,11 +42,12 @@ class Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., in_features) -> (..., out_features)."""
-        return x @ self.weight.T
+        y = x @ self.weight.T
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def extra_repr(self) -> str:
         out_features, in_features = self.weight.shape
-        return f"{in_features}, {out_features}"
+        return f"{in_features}, {out_features}" + (", bias=True" if self.bias is not None else "")
 
 
 class Embedding(nn.Module):

@@ -5,6 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from linnet.config import RopeScaling
+from linnet.model.frequencies import inverse_frequencies
+
+# Tabulated from the start; a context of millions, which a config may claim, only when a sequence reaches it.
+FIRST_ROWS = 32768
+
 
 class RotaryEmbedding(nn.Module):
     """Rotates each pair of components of a head by an angle that grows with the token's position.
@@ -15,24 +21,34 @@ class RotaryEmbedding(nn.Module):
 
     Args:
         head_dim: width of one head; even.
-        max_positions: positions 0 .. max_positions - 1 are tabulated.
+        max_positions: the context; positions 0 .. max_positions - 1 are tabulated as they are needed.
         theta: base of the frequencies.
+        interleaved: the pairwise form.
+        scaling: stretched frequencies. Dynamic ones reach beyond `max_positions`.
     """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, head_dim: int, max_positions: int, theta: float, interleaved: bool = False) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        max_positions: int,
+        theta: float,
+        interleaved: bool = False,
+        scaling: RopeScaling | None = None,
+    ) -> None:
         super().__init__()
         if head_dim % 2:
             raise ValueError(f"head_dim {head_dim} is odd, and RoPE rotates pairs: give an even one")
+        self.head_dim = head_dim
+        self.max_positions = max_positions
+        self.theta = theta
         self.interleaved = interleaved
-        # Single precision throughout, as in Hugging Face's implementation, so that the tables agree to the last bit.
-        frequencies = 1.0 / theta ** (torch.arange(0, head_dim, 2).float() / head_dim)
-        angles = torch.outer(torch.arange(max_positions).float(), frequencies)  # (max_positions, head_dim / 2)
-        angles = angles.repeat_interleave(2, dim=-1) if interleaved else torch.cat((angles, angles), dim=-1)
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        self.scaling = scaling
+        cos, sin = self._tables(min(max_positions, FIRST_ROWS))
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """Rotate `x`.
@@ -47,13 +63,39 @@ class RotaryEmbedding(nn.Module):
         """
         if positions is None:
             length = x.shape[-2]
-            cos, sin = self.cos[:length], self.sin[:length]
+            cos, sin = self._rows(length)
+            cos, sin = cos[:length], sin[:length]
         else:
             missing = x.ndim - 1 - positions.ndim
             if positions.ndim > 1 and missing > 0:
                 positions = positions.reshape(*positions.shape[:-1], *[1] * missing, positions.shape[-1])
-            cos, sin = self.cos[positions], self.sin[positions]
+            # Where all positions are tabulated, the greatest need not be asked of the device.
+            settled = self.cos.shape[0] == self.max_positions and not self._grows
+            cos, sin = (self.cos, self.sin) if settled else self._rows(int(positions.max()) + 1)
+            cos, sin = cos[positions], sin[positions]
         return (x * cos + self._quarter_turn(x) * sin).to(x.dtype)
+
+    @property
+    def _grows(self) -> bool:
+        """Whether angles depend on the length of the sequence."""
+        return self.scaling is not None and self.scaling.rope_type == "dynamic"
+
+    def _rows(self, length: int) -> tuple[Tensor, Tensor]:
+        """Tables with at least `length` rows, for a sequence of that length."""
+        if self._grows and length > self.max_positions:
+            cos, sin = self._tables(length)
+            return cos.to(self.cos), sin.to(self.sin)
+        if length > self.cos.shape[0]:
+            cos, sin = self._tables(min(max(length, 2 * self.cos.shape[0]), self.max_positions))
+            self.cos, self.sin = cos.to(self.cos), sin.to(self.sin)
+        return self.cos, self.sin
+
+    def _tables(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Cosine and sine, each (rows, head_dim) in float32 on the CPU."""
+        frequencies, factor = inverse_frequencies(self.head_dim, self.theta, self.scaling, self.max_positions, rows)
+        angles = torch.outer(torch.arange(rows, device="cpu").float(), frequencies)  # (rows, head_dim / 2)
+        angles = angles.repeat_interleave(2, dim=-1) if self.interleaved else torch.cat((angles, angles), dim=-1)
+        return angles.cos() * factor, angles.sin() * factor
 
     def _quarter_turn(self, x: Tensor) -> Tensor:
         """Each pair (a, b) as (-b, a)."""

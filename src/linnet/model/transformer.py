@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from linnet.config import ModelConfig
@@ -82,6 +84,18 @@ class TransformerLM(nn.Module):
         )
         self._calm_the_head()
 
+    @classmethod
+    def from_tensors(cls, config: ModelConfig, tensors: Mapping[str, Tensor]) -> Self:
+        """A model whose parameters are `tensors` themselves, by name; nothing is drawn at random or copied.
+
+        Raises:
+            RuntimeError: names and shapes that are not those of `config`.
+        """
+        with torch.device("meta"):
+            model = cls(config)
+        model.load_state_dict(dict(tensors), assign=True)
+        return model
+
     def forward(
         self, input_ids: Tensor, positions: Tensor | None = None, caches: Sequence[KeyValueStore] | None = None
     ) -> Tensor:
@@ -96,14 +110,15 @@ class TransformerLM(nn.Module):
             (batch, sequence, vocabulary).
 
         Raises:
-            ValueError: if the sequence, with what the caches hold, exceeds `config.max_position_embeddings`.
+            ValueError: if the sequence, with what the caches hold, exceeds `config.max_position_embeddings`; without
+                caches, dynamic rope_scaling allows `config.longest_sequence`.
         """
         length = input_ids.shape[-1] + (caches[0].length if caches else 0)
-        if length > self.config.max_position_embeddings:
-            raise ValueError(
-                f"{length} tokens exceed the model's max_position_embeddings {self.config.max_position_embeddings}: "
-                "give fewer"
-            )
+        # Beyond max_position_embeddings the keys in a cache would have to be rotated anew with each token.
+        limit = self.config.max_position_embeddings if caches else self.config.longest_sequence
+        if length > limit:
+            name = "max_position_embeddings" if limit == self.config.max_position_embeddings else "longest sequence"
+            raise ValueError(f"{length} tokens exceed the model's {name} {limit}: give fewer")
         hidden: Tensor = self.model(input_ids, positions, caches)
         head = self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
         return hidden @ head.T
