@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from linnet.config.model import ModelConfig
 from linnet.config.presets import PRESETS, preset
 from linnet.config.suggest import nearest
 from linnet.errors import UserError
+from linnet.text_files import read_json_object
 
 
 def model_fields(value: Any) -> dict[str, Any]:
@@ -58,10 +58,4 @@ def _from_path(value: str) -> dict[str, Any]:
             f"model: '{value}' is neither a preset nor a config.json{nearest(value, PRESETS)}; "
             f"presets: {', '.join(PRESETS)}"
         )
-    try:
-        mapping = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is not valid JSON ({error}): give a Hugging Face config.json") from error
-    if not isinstance(mapping, dict):
-        raise UserError(f"{path}: holds no JSON object: give a Hugging Face config.json")
-    return _explicit(from_huggingface(mapping, str(path)))
+    return _explicit(from_huggingface(read_json_object(path), str(path)))

@@ -2,122 +2,139 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
 from torch import Tensor
 
-from linnet.config import from_huggingface
+from linnet.config import ModelConfig, from_huggingface, ignored_keys
 from linnet.errors import UserError
+from linnet.interop.checkpoint_files import StoredTensor, shown, stored_tensors
+from linnet.interop.hub import model_directory
 from linnet.model import TransformerLM
+from linnet.text_files import read_json_object
 from linnet.tokenizer import Tokenizer
 
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
+# Tables that older releases stored beside the weights; every reader computes them anew.
+_COMPUTED = (".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached")
+
+
+@dataclass(frozen=True)
+class KeyReport:
+    """How the tensors of a checkpoint fit the model that its config describes.
+
+    Attributes:
+        wanted: names the model has.
+        missing, unexpected, misshapen: names, the last with both shapes.
+        passed_over: tensors that are computed, not learned, or a tied head stored twice.
+        ignored_config: keys of config.json that no reader looks at.
+        dtypes: as stored.
+        stored_bytes: of all tensors.
+    """
+
+    wanted: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    misshapen: tuple[str, ...]
+    passed_over: tuple[str, ...]
+    ignored_config: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    stored_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether every tensor has its place and every place its tensor."""
+        return not (self.missing or self.unexpected or self.misshapen)
 
 
 def load_hf(name: str | Path) -> tuple[TransformerLM, Tokenizer]:
     """The model and tokenizer of a directory in Hugging Face's format, or of a repository on the Hub.
 
-    Weights are read from safetensors, sharded or not, into float32.
+    Weights are read from safetensors, sharded or not, or from `.bin` files with weights only, into float32.
 
     Raises:
         UserError: if something is missing, names and shapes do not match exactly, or the config describes what
             linnet's model does not compute.
     """
-    directory = _directory(name)
+    directory = model_directory(name)
     return load_hf_model(directory), Tokenizer.from_pretrained(directory)
 
 
 def load_hf_model(directory: Path) -> TransformerLM:
     """The model alone; see `load_hf`."""
-    config_file = directory / "config.json"
-    config = from_huggingface(_read_json(config_file), str(config_file))
-    model = TransformerLM(config)
-    tensors = {key: tensor.float() for key, tensor in _read_tensors(directory).items()}
-    _settle_tied_head(tensors, config.tie_word_embeddings, directory)
-    _refuse_mismatch(model, tensors, directory)
-    model.load_state_dict(tensors)
-    return model
+    config, stored = read_config(directory), stored_tensors(directory)
+    report = key_report(directory, config, stored)
+    if not report.fits:
+        faults = [f"{name} is missing" for name in report.missing]
+        faults += [f"{name} is unexpected" for name in report.unexpected]
+        faults += report.misshapen
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise UserError(f"{directory}: the weights do not fit config.json: {'; '.join(faults[:3])}{more}")
+    if config.tie_word_embeddings and HEAD in stored:
+        _refuse_another_head(stored, directory)
+    # One at a time, so that no more than one tensor is held twice.
+    tensors = {name: _as_float(stored[name].read()) for name in report.wanted}
+    return TransformerLM.from_tensors(config, tensors)
 
 
-def _directory(name: str | Path) -> Path:
-    path = Path(name)
-    if path.is_dir():
-        return path
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-    except ImportError as error:
+def read_config(directory: Path) -> ModelConfig:
+    """The config.json of `directory` in linnet's terms.
+
+    Raises:
+        UserError: naming what is missing, malformed, or not computed by linnet's model.
+    """
+    file = directory / "config.json"
+    if not file.exists():
+        raise UserError(f"{file}: is missing, so this is no model in Hugging Face's format")
+    return from_huggingface(read_json_object(file), str(file))
+
+
+def key_report(directory: Path, config: ModelConfig, stored: dict[str, StoredTensor]) -> KeyReport:
+    """How `stored`, the tensors of `directory`, fit `config`.
+
+    Raises:
+        UserError: a config that claims more layers than the files have tensors.
+    """
+    # A model is described in full below, so a claim of millions of layers must not get there.
+    if config.num_hidden_layers > len(stored):
         raise UserError(
-            f"'{name}' is no directory, and the Hub needs huggingface_hub: pip install 'linnet[hub]'"
-        ) from error
-    try:
-        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "merges.txt"]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise UserError(f"'{name}' is no directory here, and the Hub did not give it: {first}") from error
+            f"{directory}: config.json says num_hidden_layers {config.num_hidden_layers}, but the weights are only "
+            f"{len(stored)} tensors: one of them is wrong"
+        )
+    with torch.device("meta"):
+        shapes = {name: tuple(tensor.shape) for name, tensor in TransformerLM(config).state_dict().items()}
+    passed_over = {name for name in stored if name.endswith(_COMPUTED) and name not in shapes}
+    if config.tie_word_embeddings:
+        passed_over |= {HEAD} & set(stored)
+    return KeyReport(
+        wanted=tuple(shapes),
+        missing=tuple(name for name in shapes if name not in stored),
+        unexpected=tuple(shown(name) for name in stored if name not in shapes and name not in passed_over),
+        misshapen=tuple(
+            f"{name} is {stored[name].shape} instead of {shape}"
+            for name, shape in shapes.items()
+            if name in stored and stored[name].shape != shape
+        ),
+        passed_over=tuple(sorted(passed_over)),
+        ignored_config=tuple(ignored_keys(read_json_object(directory / "config.json"))),
+        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in stored.values()})),
+        stored_bytes=sum(torch.Size(tensor.shape).numel() * tensor.dtype.itemsize for tensor in stored.values()),
+    )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: is missing, so this is no model in Hugging Face's format") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: is not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: should hold a JSON object")
-    return value
+def _as_float(tensor: Tensor) -> Tensor:
+    """In float32 and dense, in memory of its own: a mapped file must not stay open behind a model."""
+    return tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
 
 
-def _read_tensors(directory: Path) -> dict[str, Tensor]:
-    index = directory / "model.safetensors.index.json"
-    if index.exists():
-        weight_map = _read_json(index).get("weight_map")
-        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-            raise UserError(f'{index}: "weight_map" should hold the file name of each tensor')
-        names = sorted(set(weight_map.values()))
-        if any(Path(name).name != name for name in names):
-            raise UserError(f"{index}: names a file outside its directory")
-    else:
-        names = ["model.safetensors"]
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        try:
-            tensors.update(load_file(directory / name))
-        except FileNotFoundError as error:
-            raise UserError(f"{directory / name}: is missing: weights are read from safetensors") from error
-        except SafetensorError as error:
-            raise UserError(f"{directory / name}: is damaged ({error})") from error
-    return tensors
-
-
-def _settle_tied_head(tensors: dict[str, Tensor], tied: bool, directory: Path) -> None:
+def _refuse_another_head(stored: dict[str, StoredTensor], directory: Path) -> None:
     """A tied model may store its head or not, but never one that differs from the embedding."""
-    if not tied:
-        return
-    head = tensors.pop(HEAD, None)
-    embedding = tensors.get(EMBEDDING)
-    if head is not None and embedding is not None and not (head.shape == embedding.shape and head.equal(embedding)):
+    head, embedding = stored[HEAD], stored[EMBEDDING]
+    if head.shape != embedding.shape or not head.read().equal(embedding.read()):
         raise UserError(
             f"{directory}: config.json says tie_word_embeddings, but {HEAD} differs from {EMBEDDING}: "
             "one of them is wrong"
         )
-
-
-def _refuse_mismatch(model: TransformerLM, tensors: dict[str, Tensor], directory: Path) -> None:
-    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    faults = [f"{name} is missing" for name in wanted if name not in tensors]
-    faults += [f"{name} is unexpected" for name in tensors if name not in wanted]
-    faults += [
-        f"{name} is {tuple(tensors[name].shape)} instead of {tuple(shape)}"
-        for name, shape in wanted.items()
-        if name in tensors and tensors[name].shape != shape
-    ]
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UserError(f"{directory}: the weights do not fit config.json: {'; '.join(faults[:3])}{more}")

@@ -1,8 +1,8 @@
 """The two orders of query and key rows, and a model's tensors in the one that Hugging Face's Llama has.
 
-Rotary embeddings pair the components of a head either by halves (i with i + d/2: Hugging Face) or as neighbours (2i with
-2i + 1: the paper, llama.cpp). A model in one form computes the same in the other once the rows of its query and key
-projections are permuted within each head.
+Rotary embeddings pair the components of a head either by halves (i with i + d/2: Hugging Face) or as neighbours
+(2i with 2i + 1: the paper, llama.cpp). A model in one form computes the same in the other once the rows of its query
+and key projections are permuted within each head.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from linnet.model import TransformerLM
 
 def pairs_to_halves(rows: Tensor, head_dim: int) -> Tensor:
     """Rows for neighbouring pairs, (heads * head_dim, ...), in the order for halves."""
-    return rows.unflatten(0, (-1, head_dim // 2, 2)).transpose(1, 2).flatten(0, 2)
+    return rows.reshape(-1, head_dim // 2, 2, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
 
 
 def halves_to_pairs(rows: Tensor, head_dim: int) -> Tensor:
     """Rows for halves, (heads * head_dim, ...), in the order for neighbouring pairs."""
-    return rows.unflatten(0, (-1, 2, head_dim // 2)).transpose(1, 2).flatten(0, 2)
+    return rows.reshape(-1, 2, head_dim // 2, *rows.shape[1:]).transpose(1, 2).reshape(rows.shape)
 
 
 def hf_tensors(model: TransformerLM) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from linnet.errors import UserError
-from linnet.tokenizer.files import read_json_object, write_json
+from linnet.text_files import read_json_object, write_json
 from linnet.tokenizer.patterns import PATTERNS, ambiguous_part, canonical_pattern, named_pattern
 from linnet.tokenizer.vocab_files import Merges, check_merges, merge_line, parse_merges, parse_vocab, printable_vocab
 
@@ -100,8 +100,15 @@ def write_tokenizer_json(path: Path, tokenizer: TokenizerFile, special_ids: Mapp
     write_json(path, content)
 
 
-def write_tokenizer_config(path: Path, end_of_text: str | None, pattern: str) -> None:
-    """Writes the settings beside `tokenizer.json` by which transformers' AutoTokenizer loads it unchanged."""
+def write_tokenizer_config(path: Path, end_of_text: str | None, pattern: str, longest: int | None) -> None:
+    """Writes the settings beside `tokenizer.json` by which transformers' AutoTokenizer loads it unchanged.
+
+    Args:
+        path: `tokenizer_config.json`.
+        end_of_text: what separates documents, and so begins and ends each; it pads a batch too.
+        pattern: the pre-tokenizer's name, or its expression.
+        longest: tokens that the model can read; None where no model is known.
+    """
     content: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
@@ -110,8 +117,11 @@ def write_tokenizer_config(path: Path, end_of_text: str | None, pattern: str) ->
     }
     if pattern not in PATTERNS:
         content["pattern_syntax"] = _SYNTAX
+    if longest is not None:
+        content["model_max_length"] = longest
     if end_of_text is not None:
-        content["eos_token"] = end_of_text
+        content |= dict.fromkeys(("bos_token", "eos_token", "pad_token"), end_of_text)
+        content["padding_side"] = "left"  # a batch is continued at its right end
     write_json(path, content)
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from linnet.errors import UserError
-from linnet.tokenizer.files import read_text, write_text
+from linnet.text_files import read_text, write_text
 from linnet.tokenizer.vocab_files import Merges
 
 Ranks = dict[bytes, int]

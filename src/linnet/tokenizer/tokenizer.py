@@ -172,10 +172,14 @@ class Tokenizer:
         merges, unreachable = merges_of_ranks(ranks)
         return cls(vocab, merges, special_tokens, pattern=pattern, ignore_merges=bool(unreachable))
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, model_max_length: int | None = None) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json`, which Hugging Face's libraries load too.
 
         A custom expression is written as it stands; there Oniguruma reads it, which need not agree with `regex`.
+
+        Args:
+            folder: made if absent.
+            model_max_length: the longest text in tokens that the model beside it can read, where there is one.
 
         Raises:
             UserError: a folder that cannot be written, or a special token that the format cannot hold.
@@ -185,7 +189,7 @@ class Tokenizer:
         content = TokenizerFile(self._vocab, self._merges, list(specials), self._pattern, self._ignore_merges)
         write_tokenizer_json(folder / "tokenizer.json", content, specials)
         end = next((text for text, id in specials.items() if id == self.eos_id), None)
-        write_tokenizer_config(folder / "tokenizer_config.json", end, self._pattern)
+        write_tokenizer_config(folder / "tokenizer_config.json", end, self._pattern, model_max_length)
 
     def save_files(self, vocab: str | Path, merges: str | Path) -> None:
         """Writes GPT-2's pair of files; they keep neither pattern, special tokens nor `ignore_merges`."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from linnet.errors import UserError
+from linnet.text_files import read_json_object, read_text, write_text
 from linnet.tokenizer.alphabet import CHAR_TO_BYTE, from_printable, to_printable
-from linnet.tokenizer.files import read_json_object, read_text, write_text
 
 VERSION_LINE = "#version: 0.2"
 

@@ -1,4 +1,4 @@
-"""Reading and writing a tokenizer's files, with errors that name the file."""
+"""Text and JSON files, read and written whole, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from linnet.errors import UserError
+
+# The greatest tokenizer.json at large is a tenth of this; more than it is no file to be read whole.
+MOST_JSON_BYTES = 2**28
 
 
 def read_text(path: Path) -> str:
@@ -32,7 +35,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        UserError: besides `read_text`'s reasons, malformed JSON, another kind of value, or a key given twice.
+        UserError: besides `read_text`'s reasons, malformed JSON, another kind of value, a key given twice, or a file
+            far longer than any such.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -43,6 +47,8 @@ def read_json_object(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} gives the key {twice!r} twice; keep one of them.")
         return found
 
+    if path.is_file() and path.stat().st_size > MOST_JSON_BYTES:
+        raise UserError(f"{path} is {path.stat().st_size} bytes long, far more than such a file has; check the path.")
     try:
         value = json.loads(read_text(path), object_pairs_hook=once)
     except json.JSONDecodeError as error:
@@ -54,6 +60,10 @@ def read_json_object(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} is not usable: its JSON is nested too deeply; fetch or write the file again."
         ) from None
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} holds a number that cannot be read ({error}); fetch or write it again.") from None
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a JSON {type(value).__name__}; it should hold one object.")
     return value
