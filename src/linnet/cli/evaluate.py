@@ -11,10 +11,9 @@ from linnet.cli.json_lines import json_line
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
-    from linnet.cli.models import LoadedModel
     from linnet.cli.progress import Report
     from linnet.data import PreparedData, TokenStream
-    from linnet.train import RunDirectory
+    from linnet.train import RunDirectory, StoredModel
 
 
 @click.command("eval")
@@ -66,7 +65,7 @@ def command(
 
 
 def _text(
-    loaded: LoadedModel,
+    loaded: StoredModel,
     model: Path,
     source: tuple[str, ...],
     max_bytes: int | None,
@@ -105,7 +104,7 @@ def _refuse_other_data(run: RunDirectory, data: PreparedData) -> None:
 
 
 def _measure(
-    loaded: LoadedModel, data: PreparedData, stream: TokenStream, seq_len: int, windows: int | None, report: Report
+    loaded: StoredModel, data: PreparedData, stream: TokenStream, seq_len: int, windows: int | None, report: Report
 ) -> dict[str, Any]:
     from linnet.data import validation_batches
     from linnet.train import bytes_of_ids, evaluate, evaluation_batch_size

@@ -1,7 +1,7 @@
 """What a run is: frozen, validated settings; presets; YAML and dotted overrides."""
 
 from linnet.config.huggingface import from_huggingface, ignored_keys, to_huggingface
-from linnet.config.load import SECTIONS, Override, build_config, dump_config, load_config, read_yaml
+from linnet.config.load import SECTIONS, Override, build_config, dump_config, load_config
 from linnet.config.model import ModelConfig
 from linnet.config.presets import PRESETS, preset
 from linnet.config.rope_scaling import RopeScaling
@@ -14,6 +14,7 @@ from linnet.config.run import (
     TrainConfig,
 )
 from linnet.config.settings import Settings, may_change_on_resume
+from linnet.config.yaml_files import read_yaml
 
 __all__ = [
     "END_OF_TEXT",

@@ -147,6 +147,8 @@ def from_huggingface(mapping: Mapping[str, Any], where: str = "config.json") -> 
         UserError: if the file describes something that linnet's model does not compute; the key is named.
     """
     if mapping.get("model_type") == LINNET:
+        if mapping.get("init_from") is not None:
+            raise UserError(f"{where}: init_from is no part of a model: remove it")
         return _build({key: value for key, value in mapping.items() if key != "model_type"}, where)
     family = _family(mapping, where)
     for key, allowed in {**_NOTHING_ELSE, **family.only}.items():

@@ -77,6 +77,12 @@ class ModelConfig(Settings):
         False,
         description="Initialize what writes into the residual stream with initializer_range / sqrt(2 layers) (GPT-2).",
     )
+    init_from: str | None = Field(
+        None,
+        min_length=1,
+        description="Begin with the weights of this run, checkpoint or imported model instead of random ones. Fields "
+        "that are left out are its own, and so is the tokenizer.",
+    )
 
     @field_validator("num_key_value_heads", "head_dim", mode="before")
     @classmethod

@@ -1,7 +1,8 @@
-"""The short forms of `model`: a preset's name, a path, a preset with changes, a pasted config.json."""
+"""The short forms of `model`: a preset's name, a path, a preset with changes, a pasted config.json, `init_from`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from linnet.config.huggingface import from_huggingface, is_huggingface
 from linnet.config.model import ModelConfig
 from linnet.config.presets import PRESETS, preset
 from linnet.config.suggest import nearest
+from linnet.config.yaml_files import read_yaml
 from linnet.errors import UserError
 from linnet.text_files import read_json_object
 
@@ -17,7 +19,7 @@ def model_fields(value: Any) -> dict[str, Any]:
     """The explicit fields that `model: value` stands for.
 
     `value` is a preset's name, a path to a Hugging Face config.json (or its directory), or a mapping: linnet's fields,
-    optionally upon a `preset`, or a pasted config.json.
+    optionally upon a `preset` or upon those of the model that `init_from` names, or a pasted config.json.
 
     Raises:
         UserError: if it is none of these.
@@ -31,15 +33,66 @@ def model_fields(value: Any) -> dict[str, Any]:
     if is_huggingface(value):
         return _explicit(from_huggingface(value, "model"))
     rest = dict(value)
-    name = rest.pop("preset", None)
-    return {**(_explicit(preset(name)) if name is not None else {}), **rest}
+    name, source = rest.pop("preset", None), rest.get("init_from")
+    if name is not None:
+        return {**_explicit(preset(name)), **rest}
+    if source is None or set(ModelConfig.model_fields) - {"vocab_size"} <= set(rest):
+        return rest
+    return {**_fields_of_source(source), **rest}
 
 
 def resolve_model(values: Any) -> Any:
-    """`values` with `model` spelled out."""
+    """`values` with `model` spelled out, and the tokenizer of `model.init_from` where there is one.
+
+    Raises:
+        UserError: if `model` is nothing of the kind, or another tokenizer is to be trained for weights that have one.
+    """
     if not isinstance(values, dict):
         return values
-    return {**values, "model": model_fields(values.get("model", "smollm2-135m"))}
+    model = model_fields(values.get("model", "smollm2-135m"))
+    if not isinstance(model.get("init_from"), str):
+        return {**values, "model": model}
+    tokenizer = values.get("tokenizer") or {}
+    if not isinstance(tokenizer, Mapping) or tokenizer.get("source") is not None:
+        return {**values, "model": model}
+    for name in sorted(set(tokenizer) - {"source"}):
+        raise UserError(f"tokenizer.{name}: model.init_from brings the tokenizer that its weights know: leave this out")
+    source = str(tokenizer_of(Path(model["init_from"])))
+    return {**values, "model": model, "tokenizer": {"source": source}}
+
+
+def tokenizer_of(source: Path) -> Path:
+    """Where the tokenizer of a run, a checkpoint in it, or a model in Hugging Face's format lies."""
+    run = _run_of(source)
+    return source if run is None else run / "tokenizer"
+
+
+def _run_of(source: Path) -> Path | None:
+    """The run that `source` is, or that it is a checkpoint of."""
+    if (source / "config.yaml").is_file():
+        return source
+    if (source / "manifest.json").is_file():
+        return source.resolve().parent.parent
+    return None
+
+
+def _fields_of_source(source: Any) -> dict[str, Any]:
+    """The fields of the model that `model.init_from` names.
+
+    Raises:
+        UserError: if there is no such model here.
+    """
+    if not isinstance(source, str) or not Path(source).is_dir():
+        raise UserError(
+            f"model.init_from: {source!r} is no directory: give a run, a checkpoint, or what `linnet import` wrote"
+        )
+    run = _run_of(Path(source))
+    if run is not None:
+        kept = model_fields(read_yaml(run / "config.yaml").get("model", {}))
+        return {name: value for name, value in kept.items() if name != "init_from"}
+    if not (Path(source) / "config.json").is_file():
+        raise UserError(f"model.init_from: {source} is neither a run nor a model in Hugging Face's format")
+    return _from_path(source)
 
 
 def _explicit(config: ModelConfig) -> dict[str, Any]:

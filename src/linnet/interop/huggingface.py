@@ -12,7 +12,7 @@ from linnet.config import ModelConfig, from_huggingface, ignored_keys
 from linnet.errors import UserError
 from linnet.interop.checkpoint_files import StoredTensor, shown, stored_tensors
 from linnet.interop.hub import model_directory
-from linnet.model import TransformerLM
+from linnet.model import TransformerLM, parameter_shapes
 from linnet.text_files import read_json_object
 from linnet.tokenizer import Tokenizer
 
@@ -104,8 +104,7 @@ def key_report(directory: Path, config: ModelConfig, stored: dict[str, StoredTen
             f"{directory}: config.json says num_hidden_layers {config.num_hidden_layers}, but the weights are only "
             f"{len(stored)} tensors: one of them is wrong"
         )
-    with torch.device("meta"):
-        shapes = {name: tuple(tensor.shape) for name, tensor in TransformerLM(config).state_dict().items()}
+    shapes = parameter_shapes(config)
     passed_over = {name for name in stored if name.endswith(_COMPUTED) and name not in shapes}
     if config.tie_word_embeddings:
         passed_over |= {HEAD} & set(stored)

@@ -5,7 +5,7 @@ from linnet.model.feed_forward import SiLUFeedForward, SwiGLU
 from linnet.model.layers import Embedding, Linear, RMSNorm, silu, softmax
 from linnet.model.loss import IGNORED, cross_entropy, summed_cross_entropy
 from linnet.model.rotary import RotaryEmbedding
-from linnet.model.transformer import TransformerBlock, TransformerLM
+from linnet.model.transformer import TransformerBlock, TransformerLM, parameter_shapes
 
 __all__ = [
     "IGNORED",
@@ -20,6 +20,7 @@ __all__ = [
     "TransformerBlock",
     "TransformerLM",
     "cross_entropy",
+    "parameter_shapes",
     "scaled_dot_product_attention",
     "silu",
     "softmax",

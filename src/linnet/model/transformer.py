@@ -141,3 +141,9 @@ class TransformerLM(nn.Module):
 def norm_for(config: ModelConfig) -> nn.Module:
     """RMSNorm over the hidden state, or nothing where the config has no norm."""
     return RMSNorm(config.hidden_size, config.rms_norm_eps) if config.norm == "rmsnorm" else nn.Identity()
+
+
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name and shape of each parameter of `TransformerLM(config)`, in its order; none is made."""
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in TransformerLM(config).state_dict().items()}

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from linnet.checkpoint import newest_checkpoint
+from linnet.checkpoint import Checkpoint, newest_checkpoint
 from linnet.config import RunConfig
 from linnet.data import PreparedData, SampleOrder, TrainingBatches
 from linnet.errors import UserError
@@ -25,6 +25,7 @@ from linnet.runtime import (
 )
 from linnet.train.evaluate import bytes_of_ids
 from linnet.train.events import Observer
+from linnet.train.initial import initial_model
 from linnet.train.limits import Budget, StopRequest
 from linnet.train.observers import Console, JsonLines, LogFile
 from linnet.train.run_directory import RunDirectory
@@ -67,7 +68,9 @@ def assemble(config: RunConfig, run: RunDirectory, data: PreparedData, stop: Sto
     precision = choose_precision(config.train.precision, device)
     configure_arithmetic(device, deterministic=config.train.deterministic, tf32=config.train.tf32)
     seed_everything(config.train.seed)
-    model = TransformerLM(config.model).to(device)  # drawn on the CPU, so the same weights on every device
+    damaged: list[str] = []
+    checkpoint = newest_checkpoint(run.checkpoints, lambda damage: damaged.append(str(damage)))
+    model = (TransformerLM(config.model) if checkpoint is not None else initial_model(config, run, data)).to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     started = process_started()
     training = Training(
@@ -88,7 +91,8 @@ def assemble(config: RunConfig, run: RunDirectory, data: PreparedData, stop: Sto
         max_steps=max_steps,
         started=started,
     )
-    damaged = resume(training)
+    if checkpoint is not None:
+        resume(training, checkpoint)
     training.observers = attach_observers(training)
     for sentence in damaged:
         training.note(f"WARNING: {sentence}; an older checkpoint is used")
@@ -112,19 +116,14 @@ def build_batches(config: RunConfig, data: PreparedData, device: torch.device) -
     )
 
 
-def resume(training: Training) -> list[str]:
-    """Put the newest whole checkpoint into `training`; returns what was wrong with any newer one."""
-    damaged: list[str] = []
-    checkpoint = newest_checkpoint(training.run.checkpoints, lambda damage: damaged.append(str(damage)))
-    if checkpoint is None:
-        return damaged
+def resume(training: Training, checkpoint: Checkpoint) -> None:
+    """Put `checkpoint` into `training`."""
     training.model.load_state_dict(dict(checkpoint.model))
     training.optimizer.load_state_dict(dict(checkpoint.optimizer))
     training.precision.restore(checkpoint.state["precision"])
     training.state = TrainState.restored(checkpoint.state["train"], training.device)
     restore_random_state(checkpoint.state["random"])
     training.saved_step = checkpoint.step
-    return damaged
 
 
 def attach_observers(training: Training) -> list[Observer]:

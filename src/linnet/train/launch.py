@@ -116,7 +116,8 @@ def open_run(run: RunDirectory, config: RunConfig, data: PreparedData) -> None:
         data.tokenizer.save(run.tokenizer)
     if not run.provenance():
         device = choose_device(config.train.device)
-        run.write_provenance({"run_id": secrets.token_hex(4), **describe_run(device, data)})
+        precision = choose_precision(config.train.precision, device).name
+        run.write_provenance({"run_id": secrets.token_hex(4), "precision": precision, **describe_run(device, data)})
     run.write_config(config)  # last: from now on the directory holds a run
 
 

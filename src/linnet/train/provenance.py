@@ -40,11 +40,15 @@ def describe_run(device: torch.device, data: PreparedData) -> dict[str, Any]:
 
 
 def describe_data(data: PreparedData) -> dict[str, Any]:
-    """What a resumed run must find again: the text of both splits and the tokenizer, by their hashes."""
+    """What a resumed run must find again: the text of both splits and the tokenizer, by their hashes; and how much."""
+    splits = data.manifest["splits"]
     return {
         "directory": str(data.directory),
         "tokenizer": data.tokenizer.fingerprint,
-        "text_sha256": {name: facts["text_sha256"] for name, facts in data.manifest["splits"].items()},
+        "text_sha256": {name: facts["text_sha256"] for name, facts in splits.items()},
+        "tokens": {name: facts["tokens"] for name, facts in splits.items()},
+        "text_bytes": {name: facts["text_bytes"] for name, facts in splits.items()},
+        "entropy_nats_per_byte": data.entropy_nats_per_byte,
     }
 
 
