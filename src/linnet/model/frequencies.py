@@ -28,10 +28,11 @@ def inverse_frequencies(
     Returns:
         float32 on the CPU, (head_dim / 2,), and the factor.
     """
+    base: float | Tensor = theta
     if scaling is not None and scaling.rope_type == "dynamic" and length > max_positions:
-        stretch = scaling.factor * length / max_positions - (scaling.factor - 1)
-        theta *= stretch ** (head_dim / (head_dim - 2))
-    powers = theta ** (torch.arange(0, head_dim, 2, device="cpu").float() / head_dim)
+        stretch = scaling.factor * torch.tensor(length, device="cpu") / max_positions - (scaling.factor - 1)
+        base = theta * stretch ** (head_dim / (head_dim - 2))
+    powers = base ** (torch.arange(0, head_dim, 2, device="cpu").float() / head_dim)
     plain = 1.0 / powers
     if scaling is None or scaling.rope_type == "dynamic":
         return plain, 1.0
