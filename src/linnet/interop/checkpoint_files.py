@@ -56,7 +56,7 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
             that is not of floating-point numbers, or one that two files hold.
     """
     found: dict[str, StoredTensor] = {}
-    for file, named in _weight_files(directory):
+    for file, named in _layout(directory)[1].items():
         tensors = _in_safetensors(file) if file.suffix == ".safetensors" else _in_pickle(file)
         for name in named - set(tensors):
             raise UserError(f"{file}: lacks {shown(name)}, which the index says it holds: fetch the model anew")
@@ -67,18 +67,24 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
     return found
 
 
-def _weight_files(directory: Path) -> list[tuple[Path, set[str]]]:
-    """Each file with weights, and the tensors that an index says it holds."""
+def weight_files(directory: Path) -> list[Path]:
+    """The files that `stored_tensors` reads, the index of shards first where there is one."""
+    index, files = _layout(directory)
+    return [*([] if index is None else [index]), *files]
+
+
+def _layout(directory: Path) -> tuple[Path | None, dict[Path, set[str]]]:
+    """The index of shards, if any, and each file with weights and the tensors that the index says it holds."""
     for whole in (SAFETENSORS, PICKLED):
         index = directory / f"{whole}.index.json"
         if index.exists():
-            return _shards(index, Path(whole).suffix)
+            return index, _shards(index, Path(whole).suffix)
         if (directory / whole).exists():
-            return [(directory / whole, set())]
+            return None, {directory / whole: set()}
     raise UserError(f"{directory}: holds no weights ({SAFETENSORS} or {PICKLED}, whole or with an index of shards)")
 
 
-def _shards(index: Path, suffix: str) -> list[tuple[Path, set[str]]]:
+def _shards(index: Path, suffix: str) -> dict[Path, set[str]]:
     weight_map = read_json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise UserError(f'{index}: "weight_map" should hold the file name of each tensor')
@@ -92,7 +98,7 @@ def _shards(index: Path, suffix: str) -> list[tuple[Path, set[str]]]:
             )
         if not file.endswith(suffix):
             raise UserError(f"{index}: names {shown(file)}, which is no {suffix} file")
-    return [(index.parent / file, tensors) for file, tensors in sorted(named.items())]
+    return {index.parent / file: tensors for file, tensors in sorted(named.items())}
 
 
 def _in_safetensors(file: Path) -> dict[str, StoredTensor]:

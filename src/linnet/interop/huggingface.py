@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from linnet.config import ModelConfig, from_huggingface, ignored_keys
 from linnet.errors import UserError
-from linnet.interop.checkpoint_files import StoredTensor, shown, stored_tensors
+from linnet.interop.checkpoint_files import StoredTensor, shown, stored_tensors, weight_files
 from linnet.interop.hub import model_directory
 from linnet.model import TransformerLM, parameter_shapes
 from linnet.text_files import read_json_object
@@ -33,6 +34,7 @@ class KeyReport:
         ignored_config: keys of config.json that no reader looks at.
         dtypes: as stored.
         stored_bytes: of all tensors.
+        files: that hold them, by name, the index of shards included.
     """
 
     wanted: tuple[str, ...]
@@ -43,6 +45,12 @@ class KeyReport:
     ignored_config: tuple[str, ...]
     dtypes: tuple[str, ...]
     stored_bytes: int
+    files: tuple[str, ...]
+
+    @property
+    def safetensors(self) -> bool:
+        """Whether the weights are in safetensors files rather than pickled."""
+        return all(".safetensors" in name for name in self.files)
 
     @property
     def fits(self) -> bool:
@@ -78,6 +86,16 @@ def load_hf_model(directory: Path) -> TransformerLM:
     # One at a time, so that no more than one tensor is held twice.
     tensors = {name: _as_float(stored[name].read()) for name in report.wanted}
     return TransformerLM.from_tensors(config, tensors)
+
+
+def inspect_hf(directory: Path) -> tuple[ModelConfig, KeyReport]:
+    """What `directory` holds and how its tensors fit its config; no weight is read.
+
+    Raises:
+        UserError: the config describes what linnet's model does not compute, or a file is missing or damaged.
+    """
+    config = read_config(directory)
+    return config, key_report(directory, config, stored_tensors(directory))
 
 
 def read_config(directory: Path) -> ModelConfig:
@@ -120,7 +138,8 @@ def key_report(directory: Path, config: ModelConfig, stored: dict[str, StoredTen
         passed_over=tuple(sorted(passed_over)),
         ignored_config=tuple(ignored_keys(read_json_object(directory / "config.json"))),
         dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in stored.values()})),
-        stored_bytes=sum(torch.Size(tensor.shape).numel() * tensor.dtype.itemsize for tensor in stored.values()),
+        stored_bytes=sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in stored.values()),
+        files=tuple(path.name for path in weight_files(directory)),
     )
 
 

@@ -125,6 +125,20 @@ def write_tokenizer_config(path: Path, end_of_text: str | None, pattern: str, lo
     write_json(path, content)
 
 
+def read_end_of_text(path: Path) -> str | None:
+    """The `eos_token` of a `tokenizer_config.json`, where there is such a file and it names one.
+
+    Raises:
+        UserError: a file that is malformed.
+    """
+    if not path.is_file():
+        return None
+    token = read_json_object(path).get("eos_token")
+    if isinstance(token, dict):
+        token = token.get("content")
+    return token if isinstance(token, str) else None
+
+
 def _object(value: object, key: str, path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} has no object {key!r}; it is not a tokenizer.json of byte-level BPE.")

@@ -16,6 +16,7 @@ from linnet.tokenizer.encoding import TextEncoder
 from linnet.tokenizer.hub import fetch_tokenizer
 from linnet.tokenizer.huggingface import (
     TokenizerFile,
+    read_end_of_text,
     read_tokenizer_json,
     write_tokenizer_config,
     write_tokenizer_json,
@@ -49,6 +50,7 @@ class Tokenizer:
             expression of the `regex` library, which is slow.
         ignore_merges: a pre-token that is itself a token of the vocabulary becomes that token without merging, as in
             tiktoken, and in Hugging Face's files that set this name.
+        eos_token: the special token that ends a text. By default "<|endoftext|>", otherwise the first special token.
 
     Raises:
         UserError: a vocabulary, merges and special tokens that do not fit together.
@@ -62,6 +64,7 @@ class Tokenizer:
         *,
         pattern: str = "gpt2",
         ignore_merges: bool = False,
+        eos_token: str | None = None,
     ) -> None:
         specials = list(special_tokens or ())
         self._pattern = canonical_pattern(pattern)
@@ -76,6 +79,7 @@ class Tokenizer:
                 ids[text.encode()] = new = max(self._vocab, default=-1) + 1
                 self._vocab[new] = text.encode()
         self._special_ids = {text: ids[text.encode()] for text in specials}
+        self._eos_id = self._end_of_text(eos_token)
         self._missing_bytes = bytes(byte for byte in range(256) if bytes([byte]) not in ids)
         self._vocab_size = 1 + max(self._vocab, default=-1)
         self._dtype: np.dtype[Any] = np.dtype(np.uint16 if self._vocab_size <= 65536 else np.uint32)
@@ -90,7 +94,8 @@ class Tokenizer:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        options = {"pattern": self._pattern, "ignore_merges": self._ignore_merges}
+        end = next((text for text, id in self._special_ids.items() if id == self._eos_id), None)
+        options = {"pattern": self._pattern, "ignore_merges": self._ignore_merges, "eos_token": end}
         return _rebuild, (type(self), self._vocab, self._merges, self.special_tokens, options)
 
     @classmethod
@@ -115,7 +120,8 @@ class Tokenizer:
         """Reads a tokenizer from a folder, from a `tokenizer.json` or by its name on the Hugging Face Hub.
 
         A folder holds `tokenizer.json`, or `vocab.json` and `merges.txt`; of the latter, whatever is neither a byte
-        nor the product of a merge is a special token.
+        nor the product of a merge is a special token. `tokenizer_config.json` beside the former names the token that
+        ends a text.
 
         Raises:
             UserError: nothing there, nothing reachable, or a tokenizer that linnet cannot follow exactly.
@@ -132,8 +138,12 @@ class Tokenizer:
             if not ((path / "vocab.json").exists() and (path / "merges.txt").exists()):
                 raise UserError(f"{path} holds neither tokenizer.json nor vocab.json with merges.txt; check the path.")
             return cls(*read_vocab_folder(path))
-        found = read_tokenizer_json(path / "tokenizer.json" if path.is_dir() else path)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        found = read_tokenizer_json(file)
         options: dict[str, Any] = {"pattern": found.pattern, "ignore_merges": found.ignore_merges}
+        end = read_end_of_text(file.with_name("tokenizer_config.json"))
+        if end in found.special_tokens:
+            options["eos_token"] = end
         return cls(found.vocab, found.merges, found.special_tokens, **options)
 
     @classmethod
@@ -315,8 +325,8 @@ class Tokenizer:
 
     @property
     def eos_id(self) -> int | None:
-        """The id of "<|endoftext|>", otherwise of the first special token, or None without any."""
-        return self._special_ids.get(END_OF_TEXT, next(iter(self._special_ids.values()), None))
+        """The id of the special token that ends a text, or None without any."""
+        return self._eos_id
 
     @property
     def pattern(self) -> str:
@@ -340,7 +350,7 @@ class Tokenizer:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hexadecimal, of everything that determines ids; the same after saving and loading."""
+        """SHA-256, in hexadecimal, of all that determines ids and which ends a text; kept by saving and loading."""
         if self._fingerprint is None:
             parts: dict[str, Any] = {
                 "pattern": self._pattern,
@@ -350,8 +360,17 @@ class Tokenizer:
             }
             if self._ignore_merges:
                 parts["ignore_merges"] = True
+            if self._eos_id != self._end_of_text(None):
+                parts["eos"] = self._eos_id
             self._fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
         return self._fingerprint
+
+    def _end_of_text(self, token: str | None) -> int | None:
+        if token is None:
+            return self._special_ids.get(END_OF_TEXT, next(iter(self._special_ids.values()), None))
+        if token not in self._special_ids:
+            raise UserError(f"the token that ends a text, {token!r}, is no special token; give it as one too.")
+        return self._special_ids[token]
 
 
 def _unique_ids(vocab: Mapping[int, bytes]) -> dict[bytes, int]:
