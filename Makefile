@@ -26,7 +26,7 @@ $(READY): $(RUNS)
 $(LLAMA): $(READY)
 	@if command -v c++ >/dev/null; then \
 	  echo "building llama-cpp-python for the tests of GGUF files"; \
-	  CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DCMAKE_CXX_FLAGS_RELEASE=-O1" $(PIP) -e '.[llama]' \
+	  CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DCMAKE_CXX_FLAGS_RELEASE=-O1" $(PIP) -e '.[llama-cpp]' \
 	    || echo "llama-cpp-python could not be built: the tests against llama.cpp are skipped"; \
 	else echo "no C++ compiler: the tests against llama.cpp are skipped"; fi
 	@touch $(LLAMA)

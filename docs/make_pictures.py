@@ -2,19 +2,27 @@
 
 python docs/make_pictures.py demo-loss runs/demo   loss of a run against time, and the floor no model can beat
 python docs/make_pictures.py bytes-per-token       what a larger vocabulary gains, for stories and for linnet's source
+python docs/make_pictures.py space FOLDER          the page of a Space folder, with a text that its model wrote
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -82,6 +90,45 @@ def draw_bytes_per_token(target: Path) -> None:
     _save(figure, axes, target)
 
 
+def draw_space(folder: Path, target: Path) -> None:
+    """The page that `python app.py` serves in `folder`, as Chromium shows it once a text is written."""
+    from playwright.sync_api import sync_playwright
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    environment = {**os.environ, "GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port)}
+    server = subprocess.Popen([sys.executable, "app.py"], cwd=folder, env=environment)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _await_answer(address, server)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+            page = browser.new_page(viewport={"width": 1120, "height": 800})
+            page.goto(address)
+            seed = page.get_by_label("Seed")
+            seed.fill("1")
+            seed.press("Tab")
+            page.get_by_role("button", name="Generate", exact=True).click()
+            finished = "/(asked for|ended the text|is full)$/.test(document.querySelector('#status textarea').value)"
+            page.wait_for_function(finished, timeout=120_000)
+            page.mouse.move(0, 0)
+            page.evaluate("document.activeElement.blur()")
+            target.parent.mkdir(exist_ok=True)
+            page.screenshot(path=target, full_page=True, animations="disabled")
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _await_answer(address: str, server: subprocess.Popen[bytes]) -> None:
+    while server.poll() is None:
+        with suppress(URLError):
+            return urlopen(address).close()
+        time.sleep(0.2)
+    sys.exit("app.py ended before it served its page; its message stands above")
+
+
 def _source_files(commit: str) -> list[str]:
     """The Python files of src and tests as they were at `commit`, sorted by path."""
     archive = ["git", "archive", commit, "src", "tests"]
@@ -120,5 +167,7 @@ if __name__ == "__main__":
             draw_loss(Path(run), PICTURES / "demo-loss.svg")
         case ["bytes-per-token"]:
             draw_bytes_per_token(PICTURES / "bytes-per-token.svg")
+        case ["space", folder]:
+            draw_space(Path(folder), PICTURES / "space.png")
         case _:
             sys.exit(__doc__)

@@ -11,6 +11,7 @@ from linnet.checkpoint.run_directory import (
     retain,
     write_checkpoint,
 )
+from linnet.checkpoint.tensor_file import write_tensors
 
 __all__ = [
     "Checkpoint",
@@ -23,4 +24,5 @@ __all__ = [
     "retain",
     "save_checkpoint",
     "write_checkpoint",
+    "write_tensors",
 ]

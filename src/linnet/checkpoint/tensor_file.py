@@ -49,7 +49,9 @@ class Sink(Protocol):
         """Take `data`; return how many bytes were taken, or None for all."""
 
 
-def write_tensors(sink: Sink, tensors: Mapping[str, Tensor], key: str, text: str) -> None:
+def write_tensors(
+    sink: Sink, tensors: Mapping[str, Tensor], key: str, text: str, *, dtype: torch.dtype | None = None
+) -> None:
     """Write a safetensors file to `sink`, with `text` under `key` as its only metadata.
 
     One key, because readers and writers of the format treat metadata as an unordered map, and two keys would let equal
@@ -58,23 +60,25 @@ def write_tensors(sink: Sink, tensors: Mapping[str, Tensor], key: str, text: str
     Args:
         sink: takes the bytes in order.
         tensors: any devices and strides; each is copied to the CPU in its turn.
+        dtype: what tensors are written as, each converted in its turn; None leaves them as they are.
 
     Raises:
         UserError: a tensor is sparse, quantized, or of a type that safetensors has no name for.
     """
     order = list(_DTYPES)
+    written_as = {name: dtype or tensor.dtype for name, tensor in tensors.items()}
     for name, tensor in tensors.items():
-        if tensor.layout != torch.strided or tensor.dtype not in _DTYPES:
+        if tensor.layout != torch.strided or written_as[name] not in _DTYPES:
             raise UserError(f"tensor {name!r} is {tensor.dtype}, {tensor.layout}: safetensors holds dense numbers only")
     # The library's order, which a stable file needs: by type, the widest first, then by name.
-    names = sorted(tensors, key=lambda name: (-order.index(tensors[name].dtype), name.encode()))
+    names = sorted(tensors, key=lambda name: (-order.index(written_as[name]), name.encode()))
     header: dict[str, object] = {"__metadata__": {key: text}}
     end = 0
     for name in names:
         tensor = tensors[name]
-        start, end = end, end + tensor.numel() * tensor.element_size()
+        start, end = end, end + tensor.numel() * written_as[name].itemsize
         header[name] = {
-            "dtype": _DTYPES[tensor.dtype],
+            "dtype": _DTYPES[written_as[name]],
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }
@@ -82,7 +86,7 @@ def write_tensors(sink: Sink, tensors: Mapping[str, Tensor], key: str, text: str
     encoded += b" " * (-len(encoded) % 8)
     write_all(sink, memoryview(len(encoded).to_bytes(8, "little") + encoded))
     for name in names:
-        write_all(sink, tensor_bytes(tensors[name]))
+        write_all(sink, tensor_bytes(tensors[name].detach().to(written_as[name])))
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

@@ -25,6 +25,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("linnet.cli.train", "Train a model, or go on with a run."),
     "generate": ("linnet.cli.generate", "Write text with a trained model."),
     "eval": ("linnet.cli.evaluate", "Measure loss, perplexity and bits per byte."),
+    "import": ("linnet.cli.import_model", "Bring in a model of the Llama family, proven against transformers."),
+    "export": ("linnet.cli.export", "Write a model for transformers, llama.cpp, a Space, or for inference alone."),
+    "doctor": ("linnet.cli.doctor", "Prove that two models compute the same; name why they do not."),
     "runs": ("linnet.cli.runs", "List the runs of a directory."),
 }
 
@@ -162,7 +165,7 @@ def explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, click.ClickException):
         command = getattr(error, "ctx", None)
         hint = f" (see `{command.command_path} --help`)" if command is not None else ""
-        return error.format_message().rstrip(".") + hint, EXIT_USER_ERROR
+        return " ".join(error.format_message().split()).rstrip(".") + hint, EXIT_USER_ERROR
     if _is_out_of_memory(error):
         return (
             "out of memory: lower train.batch_size (and raise train.grad_accum, which costs no memory), data.seq_len, "

@@ -86,7 +86,7 @@ def _lines() -> Report:
             line = f"{description}: {amount(done, unit)}"
             if total:
                 line += f" ({done / total:.0%})"
-            if rate > 0:
+            if rate >= 1:
                 line += f", {amount(rate, unit)}/s"
             if rate > 0 and total:
                 line += f", {timedelta(seconds=round((total - done) / rate))} left"

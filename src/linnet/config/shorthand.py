@@ -45,7 +45,7 @@ def resolve_model(values: Any) -> Any:
     """`values` with `model` spelled out, and the tokenizer of `model.init_from` where there is one.
 
     Raises:
-        UserError: if `model` is nothing of the kind, or another tokenizer is to be trained for weights that have one.
+        UserError: if `model` is nothing of the kind.
     """
     if not isinstance(values, dict):
         return values
@@ -55,10 +55,8 @@ def resolve_model(values: Any) -> Any:
     tokenizer = values.get("tokenizer") or {}
     if not isinstance(tokenizer, Mapping) or tokenizer.get("source") is not None:
         return {**values, "model": model}
-    for name in sorted(set(tokenizer) - {"source"}):
-        raise UserError(f"tokenizer.{name}: model.init_from brings the tokenizer that its weights know: leave this out")
     source = str(tokenizer_of(Path(model["init_from"])))
-    return {**values, "model": model, "tokenizer": {"source": source}}
+    return {**values, "model": model, "tokenizer": {**tokenizer, "source": source}}
 
 
 def tokenizer_of(source: Path) -> Path:

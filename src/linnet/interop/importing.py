@@ -136,6 +136,4 @@ def _refuse_unequal(model: TransformerLM, written: Path) -> None:
         for ours, theirs in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
     )
     if not same:
-        raise UserError(
-            f"{written}: does not hold what was read: the source changed, or the disk is at fault"
-        )
+        raise UserError(f"{written}: does not hold what was read: the source changed, or the disk is at fault")

@@ -43,6 +43,7 @@ def training_facts(run: RunDirectory, checkpoint: Path) -> TrainingFacts:
         sources=tuple(map(public_source, config.data.source)),
         validation_sources=tuple(map(public_source, config.data.val_source)),
         datasets=_hub_datasets([*config.data.source, *config.data.val_source]),
+        began_from=None if config.model.init_from is None else _last_part(config.model.init_from),
         training_tokens=tokens_of.get(TRAIN),
         training_bytes=bytes_of.get(TRAIN),
         validation_tokens=tokens_of.get(VALIDATION),
@@ -90,9 +91,10 @@ def public_config(config: RunConfig) -> str:
             del values[section][key]
     for key in ("source", "val_source"):
         values["data"][key] = [public_source(spec) for spec in values["data"][key]]
-    source = values["tokenizer"]["source"]
-    if source is not None and not _on_the_hub(source):
-        values["tokenizer"]["source"] = _last_part(source)
+    for section, key in (("tokenizer", "source"), ("model", "init_from")):
+        name = values[section][key]
+        if name is not None and not _on_the_hub(name):
+            values[section][key] = _last_part(name)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 

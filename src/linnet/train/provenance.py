@@ -60,17 +60,24 @@ def _version(package: str) -> str | None:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the working directory, and of linnet's own sources where they are a checkout."""
-    found = {"working_directory": _commit(Path.cwd()), "linnet": _commit(Path(__file__).parent)}
+    """Commit of the working directory, and of linnet's own sources where they are a checkout.
+
+    An environment that lies in somebody's repository, untracked, makes linnet no part of it.
+    """
+    found = {"working_directory": _commit(Path.cwd()), "linnet": _commit(Path(__file__).parent, Path(__file__).name)}
     return found if any(found.values()) else None
 
 
-def _commit(directory: Path) -> dict[str, Any] | None:
+def _commit(directory: Path, tracked: str | None = None) -> dict[str, Any] | None:
+    """The commit of the repository around `directory`; None where it does not track the file that is named."""
+
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(directory), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
+        if tracked is not None:
+            git("ls-files", "--error-unmatch", tracked)
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
     except (OSError, subprocess.SubprocessError):
         return None  # no git here, or no repository

@@ -48,6 +48,20 @@ def test_bytes_equal_the_librarys(chosen: dict[str, tuple[torch.dtype, list[int]
     assert written(tensors, "linnet", text) == safetensors.torch.save(tensors, {"linnet": text})
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_tensors_are_converted_as_they_are_written(dtype: torch.dtype) -> None:
+    tensors = {
+        "wide": torch.randn(3, 5, dtype=torch.float64),
+        "narrow": torch.randn(4).bfloat16(),
+        "none": torch.ones(0),
+    }
+    buffer = io.BytesIO()
+    write_tensors(buffer, tensors, "format", "pt", dtype=dtype)
+    converted = {name: tensor.to(dtype) for name, tensor in tensors.items()}
+    assert buffer.getvalue() == safetensors.torch.save(converted, {"format": "pt"})
+    assert tensors["wide"].dtype == torch.float64
+
+
 def test_strides_and_shared_memory_are_written_as_they_read() -> None:
     matrix = torch.arange(12.0).reshape(3, 4)
     tensors = {

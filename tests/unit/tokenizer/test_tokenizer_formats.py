@@ -383,3 +383,16 @@ def test_a_hub_name_is_taken_from_the_cache_and_missing_ones_are_told(tmp_path: 
 def test_the_package_imports_neither_torch_nor_the_hub() -> None:
     program = "import sys, linnet.tokenizer; print({'torch', 'huggingface_hub', 'tokenizers'} & set(sys.modules))"
     assert _python(program).stdout == "set()\n"
+
+
+def test_the_settings_beside_it_name_what_ends_a_text_and_pads_a_batch(tmp_path: Path) -> None:
+    every_byte = {byte: bytes([byte]) for byte in range(256)}
+    Tokenizer(every_byte, [], ["<|pad|>", "<|endoftext|>"]).save(tmp_path / "two", model_max_length=512)
+    settings = json.loads((tmp_path / "two" / "tokenizer_config.json").read_text())
+    assert {settings[key] for key in ("bos_token", "eos_token", "pad_token")} == {"<|endoftext|>"}
+    assert settings["padding_side"] == "left"
+    assert settings["model_max_length"] == 512
+    assert "unk_token" not in settings, "every text has ids"
+    Tokenizer(every_byte, []).save(tmp_path / "none")
+    settings = json.loads((tmp_path / "none" / "tokenizer_config.json").read_text())
+    assert not {"bos_token", "eos_token", "pad_token", "padding_side", "model_max_length"} & set(settings)
