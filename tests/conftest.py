@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +11,12 @@ import pytest
 import torch
 
 from linnet.cli.main import main
+from small_runs import TINY, Result
 
 torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
-
-TINY: dict[str, Any] = {
-    "model": {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 64,
-        "rope_theta": 10000.0,
-        "initializer_range": 0.02,
-    },
-    "tokenizer": {"vocab_size": 300},
-    "data": {"source": "builtin:stories", "max_bytes": 60_000, "seq_len": 32, "val_fraction": 0.1},
-    "optim": {"max_lr": 1e-2, "min_lr": 1e-3, "warmup_steps": 2, "total_steps": 10},
-    "train": {
-        "max_steps": 6,
-        "batch_size": 2,
-        "grad_accum": 2,
-        "log_every": 1,
-        "eval_every": 3,
-        "eval_windows": 4,
-        "save_every": 3,
-        "sample_every": 3,
-        "sample_tokens": 5,
-        "tensorboard": False,
-    },
-}
 
 
 @pytest.fixture(scope="session")
@@ -74,15 +46,6 @@ def shakespeare() -> Path:
     if not path.exists():
         pytest.skip("tiny Shakespeare is not here")
     return path
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

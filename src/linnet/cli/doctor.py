@@ -87,16 +87,10 @@ def _load_run(path: Path) -> tuple[TransformerLM, Tokenizer, str]:
 
 def print_parity(report: ParityReport) -> None:
     """Print what was compared, a line each, and what is wrong."""
-    from linnet.cli.tables import print_table
-
     for side, versions, storage in zip((report.first, report.second), report.versions, report.storage, strict=True):
         click.echo(f"{side}: {', '.join(f'{name} {version}' for name, version in versions.items())}; weights {storage}")
     click.echo()
-    rows = [
-        (_verdict(check), check.name, _number(check.figure), _number(check.bound), check.detail)
-        for check in report.checks
-    ]
-    print_table(rows, ("", "check", "figure", "bound", "of what"), right=("figure", "bound"))
+    print_checks(report)
     for text, which in zip(report.continuations, ("first", "second"), strict=True):
         if text:
             click.echo(f"\ngreedy, {which}: {text}")
@@ -107,6 +101,17 @@ def print_parity(report: ParityReport) -> None:
         click.echo(f"found: {finding}")
     if report.proven:
         click.echo(f"proven: {report.first} and {report.second} compute the same")
+
+
+def print_checks(report: ParityReport) -> None:
+    """Print a line for each check: whether it passed, its figure, its bound, and of what."""
+    from linnet.cli.tables import print_table
+
+    rows = [
+        (_verdict(check), check.name, _number(check.figure), _number(check.bound), check.detail)
+        for check in report.checks
+    ]
+    print_table(rows, ("", "check", "figure", "bound", "of what"), right=("figure", "bound"))
 
 
 def _verdict(check: Check) -> str:

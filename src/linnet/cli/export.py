@@ -129,6 +129,7 @@ def _default_place(model: Path, loaded: StoredModel, chosen: Format, name: str, 
 
 
 def _tell(written: Written) -> None:
+    from linnet.cli.doctor import print_checks
     from linnet.cli.progress import amount
     from linnet.cli.tables import print_table
 
@@ -137,28 +138,14 @@ def _tell(written: Written) -> None:
     for line in written.lines:
         click.echo(line)
     if written.report is not None:
-        rows = [
-            (
-                f"  {check.name}",
-                _figure(check.figure),
-                _figure(check.bound),
-                "passed" if check.passed else "FAILED",
-                check.detail,
-            )
-            for check in written.report.checks
-        ]
         click.echo(f"compared with {written.report.second}")
-        print_table(rows, ("  check", "measured", "at most", "", "what is measured"), ("measured", "at most"))
+        print_checks(written.report)
         for finding in () if written.report.proven else written.report.findings:
             click.echo(f"linnet: UNPROVEN: {finding}", err=True)
     for warning in written.warnings:
         click.echo(f"linnet: {warning}", err=True)
     for line in written.next:
         click.echo(f"next: {line}")
-
-
-def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
 
 
 def _push(written: Written, repository: str, private: bool) -> None:

@@ -51,7 +51,9 @@ def test_a_model_that_does_not_fit(
 ) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump(tiny()))
-    result = linnet("train", config, "--run_dir", tmp_path / "run", "--model.hidden_size", 2**24)
+    result = linnet(
+        "train", config, "--run_dir", tmp_path / "run", "--model.hidden_size", 2**24, "--model.vocab_size", 2**24
+    )
     assert result.code == 2, result.err
     assert all(part in result.err for part in REMEDIES), result.err
 

@@ -69,14 +69,20 @@ class LlamaCpp:
         assert count >= 0, "no token is shorter than a byte"
         return list(ids[:count])
 
-    def logits(self, ids: Sequence[int]) -> npt.NDArray[np.float32]:
-        """(sequence, vocabulary): what follows each of `ids`, from an empty cache.
+    def logits(self, ids: Sequence[int], positions: Sequence[int] | None = None) -> npt.NDArray[np.float32]:
+        """(count, vocabulary): what follows each of `ids`, from an empty cache; of all, or at ascending `positions`.
 
         Raises:
             UserError: more ids than the context, or an id that the model does not have.
         """
         self._forget()
-        return np.concatenate(list(self._decode(ids, every=True)))
+        wanted = np.arange(len(ids)) if positions is None else np.asarray(positions)
+        kept, start = [], 0
+        for rows in self._decode(ids, every=True):
+            inside = wanted[(wanted >= start) & (wanted < start + len(rows))]
+            kept.append(rows[inside - start])
+            start += len(rows)
+        return np.concatenate(kept)
 
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
         """The `count` likeliest ids after `ids`, one after the other with the cache; an end token does not stop it.

@@ -118,8 +118,8 @@ class LlamaCppSide:
 
     def logits(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
         """See `Side.logits`."""
-        rows = [torch.from_numpy(self._llama.logits(row)) for row in ids.tolist()]
-        return torch.stack([row if positions is None else row[positions] for row in rows])
+        wanted = None if positions is None else positions.tolist()
+        return torch.stack([torch.from_numpy(self._llama.logits(row, wanted)) for row in ids.tolist()])
 
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
         """See `Side.greedy`."""

@@ -19,6 +19,7 @@ from linnet.interop.parity.side import EMBEDDING, HEAD
 from linnet.interop.parity.torch_side import TorchSide
 from linnet.tokenizer import Tokenizer
 
+VERY_LARGE = 2**62
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", "tokenizer_config.json")
 
 
@@ -31,6 +32,8 @@ class TransformersTokenizer:
     """
 
     def __init__(self, tokenizer: Any, stops: Sequence[int]) -> None:
+        # transformers warns of every text that is longer than the model's context.
+        tokenizer.model_max_length = VERY_LARGE
         self._tokenizer, self._stops = tokenizer, stops
         self.differs_on = None
 
@@ -202,7 +205,7 @@ def _transformers() -> Any:
         import transformers
     except ImportError as error:
         raise UserError(
-            "computing a model in Hugging Face's format independently needs transformers: pip install transformers"
+            "computing a model in Hugging Face's format independently needs transformers: pip install 'linnet[hf]'"
         ) from error
     return transformers
 

@@ -12,9 +12,9 @@ import yaml
 
 from linnet.durable import write_durably
 from linnet.errors import UserError
+from linnet.interop.markdown import plain
 
 PYTHON = "3.11"  # what the versions in requirements.txt were tested with
-MARKUP = re.compile(r"([\\`*_\[\]<>&#!|~$:@])")
 
 
 def write_space(
@@ -84,21 +84,16 @@ def _readme(title: str, license: str, model_folder: str, facts: Mapping[str, str
     }
     lines = [
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=1000)}---\n",
-        f"# {_plain(title)}\n",
+        f"# {plain(title)}\n",
         "A language model that continues what you write. It was not taught to answer questions, and nothing it",
         "writes need be true. Prompt, length, temperature, top-p, top-k and seed are set on the page.\n",
-        *(f"- {_plain(name)}: {_plain(value)}" for name, value in facts.items()),
+        *(f"- {plain(name)}: {plain(value)}" for name, value in facts.items()),
         *([""] if facts else []),
         "To run it on your own machine:\n",
         "```\npip install -r requirements.txt\npython app.py\n```\n",
         f"The model lies in `{model_folder}`, in Hugging Face's format. Made with linnet.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    """Markdown that shows `text` as it stands."""
-    return MARKUP.sub(r"\\\1", text)
 
 
 def _one_line(text: str) -> str:
