@@ -61,7 +61,9 @@ def test_greedy_text_is_the_same(tmp_path: Path, shape: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["safetensors", "bin"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2]
+)
 def test_every_dtype_loads_whole_and_in_shards(tmp_path: Path, dtype: torch.dtype, kind: str) -> None:
     model = foreign_model(tmp_path / "source").to(dtype)
     ids = torch.randint(0, VOCABULARY, (1, 20))

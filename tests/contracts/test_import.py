@@ -116,7 +116,7 @@ def test_what_computes_something_else_is_refused_unless_forced(linnet: Linnet, s
     assert json.loads((tmp_path / "out" / "parity.json").read_text())["parity"]["proven"] is False
 
 
-@pytest.mark.parametrize("what", ["nowhere/at/all", "no such name!", "file"])
+@pytest.mark.parametrize("what", ["nowhere/at/all", "no such name!", "linnet-nobody/absent", "file"])
 def test_what_is_no_model_is_refused_in_one_sentence(linnet: Linnet, tmp_path: Path, what: str) -> None:
     (tmp_path / "file").write_text("x")
     result = linnet("import", tmp_path / what if what == "file" else what, "--out", tmp_path / "out")
