@@ -10,11 +10,11 @@ LLAMA := .venv/.llama
 
 setup: $(READY)
 
-# linnet alone, for a first run.
+# linnet, and what proves its exports: enough for a first run.
 $(RUNS): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "linnet needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(PIP) -e .
+	$(PIP) -e '.[gguf,hf]'
 	touch $(RUNS)
 
 # Everything that it is tested and compared with.
