@@ -42,6 +42,8 @@ def new_directory(path: Path) -> Iterator[Path]:
         aside.replace(target)
         sync_directory(target.parent)
     except UserError as error:
+        if str(aside) not in str(error):
+            raise
         raise UserError(str(error).replace(str(aside), str(path))) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

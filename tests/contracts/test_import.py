@@ -109,6 +109,7 @@ def test_what_computes_something_else_is_refused_unless_forced(linnet: Linnet, s
     result = linnet("import", source, "--out", tmp_path / "out")
     assert result.code == 2
     assert "not proven to be the same model" in result.err
+    assert "FAILED  logits, random ids" in result.out, "all that was compared is shown"
     assert _nothing_left(tmp_path / "out")
     result = linnet("import", source, "--out", tmp_path / "out", "--force")
     assert result.code == 0
@@ -132,3 +133,31 @@ def test_a_place_that_is_taken_is_refused_at_once(linnet: Linnet, source: Path, 
     assert result.code == 2
     assert "exists and is not empty" in result.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_what_needs_no_import_is_told_so(linnet: Linnet, source: Path, tmp_path: Path) -> None:
+    assert linnet("export", source, "--format", "weights", "--out", tmp_path / "own").code == 0
+    own = json.loads((tmp_path / "own" / "config.json").read_text())
+    (tmp_path / "own" / "config.json").write_text(json.dumps({"model_type": "linnet", **_linnets_fields(own)}))
+    result = linnet("import", tmp_path / "own", "--out", tmp_path / "out")
+    assert result.code == 2
+    assert "was written by linnet for linnet" in result.err
+    (source / "config.yaml").write_text("model: {}")
+    assert "needs no import" in linnet("import", source, "--out", tmp_path / "out").err
+    assert "is where it would be imported to" in linnet("import", tmp_path / "own", "--out", tmp_path / "own").err
+
+
+def _linnets_fields(config: dict[str, Any]) -> dict[str, Any]:
+    from linnet.config import from_huggingface
+
+    return from_huggingface(config).model_dump(mode="json", exclude={"init_from"})
+
+
+def test_what_a_model_writes_cannot_move_the_cursor(linnet: Linnet, source: Path, tmp_path: Path) -> None:
+    vocab = {id: bytes([id - 1]) for id in range(1, 257)}
+    Tokenizer({0: b"<|endoftext|>", **vocab}, [], ["<|endoftext|>"]).save(source)
+    result = linnet("import", source, "--out", tmp_path / "out")
+    assert "greedy, first: " in result.out
+    shown = result.out[result.out.index("greedy, first: ") :].splitlines()[0]
+    assert shown.isprintable(), shown
+    assert "\\x" in shown, "a random model over bytes writes some that are no text"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +66,19 @@ def parity(first: str, second: str | None, as_json: bool) -> None:
         raise UserError(found.refusal())
 
 
+@contextmanager
+def refusals_shown(shown: bool = True) -> Iterator[None]:
+    """Print everything that was compared where the block refuses a model, before the sentence that ends the command."""
+    from linnet.interop.unproven import Unproven
+
+    try:
+        yield
+    except Unproven as unproven:
+        if shown:
+            print_parity(unproven.report)
+        raise
+
+
 def _sides(first: str, second: str | None) -> tuple[Side, Side]:
     from linnet.interop.parity import is_huggingface_directory, open_side, split_engine
 
@@ -93,14 +108,15 @@ def print_parity(report: ParityReport) -> None:
     print_checks(report)
     for text, which in zip(report.continuations, ("first", "second"), strict=True):
         if text:
-            click.echo(f"\ngreedy, {which}: {text}")
+            click.echo(f"\ngreedy, {which}: {_printable(text)}")
     click.echo()
     for note in report.notes:
         click.echo(f"note: {note}")
     for finding in report.findings:
         click.echo(f"found: {finding}")
     if report.proven:
-        click.echo(f"proven: {report.first} and {report.second} compute the same")
+        within = " as far as the notes above say" if report.notes else ""
+        click.echo(f"proven: {report.first} and {report.second} compute the same{within}")
 
 
 def print_checks(report: ParityReport) -> None:
@@ -112,6 +128,11 @@ def print_checks(report: ParityReport) -> None:
         for check in report.checks
     ]
     print_table(rows, ("", "check", "figure", "bound", "of what"), right=("figure", "bound"))
+
+
+def _printable(text: str) -> str:
+    """`text` with what a terminal would obey spelt out: a model may have been taught to write it."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _verdict(check: Check) -> str:

@@ -27,7 +27,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "
     "Default: bfloat16, for gguf f16, for weights float32.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Where to. Default: a place in RUN/export.")
-@click.option("--license", default="unknown", show_default=True, help="The Hub's name of it, e.g. apache-2.0.")
+@click.option("--license", help="The Hub's name of it, e.g. apache-2.0. Default: that of the model's own card, if any.")
 @click.option(
     "--max-shard-size", "--max_shard_size", help="The most tensors in one safetensors file, e.g. 500MB. Default: 5GB."
 )
@@ -39,7 +39,7 @@ def command(
     form: str,
     dtype: str | None,
     out: Path | None,
-    license: str,
+    license: str | None,
     max_shard_size: str | None,
     force: bool,
     repository: str | None,
@@ -65,17 +65,20 @@ def command(
       linnet export runs/demo --format space
       linnet export runs/demo --format weights --dtype bfloat16
     """
+    from linnet.cli.doctor import refusals_shown
     from linnet.cli.export_formats import FORMATS, Request
     from linnet.cli.models import load_run_or_model
     from linnet.cli.progress import progress_reporter
-    from linnet.interop.model_card import check_license
+    from linnet.interop.facts import TrainingFacts
+    from linnet.interop.model_card import check_license, license_in
     from linnet.interop.push import check_push
     from linnet.interop.safetensors_shards import MOST_SHARD_BYTES
     from linnet.train import training_facts
 
     chosen = FORMATS[form]
     kind = chosen.spell(dtype or chosen.dtype)
-    check_license(license)
+    if license is not None:
+        check_license(license)
     shard_bytes = MOST_SHARD_BYTES if max_shard_size is None else parse_size(max_shard_size)
     if form == "gguf" and max_shard_size is not None:
         raise UserError("--max-shard-size is for safetensors, and a GGUF is one file: leave it out")
@@ -83,19 +86,23 @@ def command(
         raise UserError("--private is for a repository on the Hub: give --push owner/name too")
     if repository is not None:
         check_push(repository)
+    if not model.exists():
+        raise UserError(f"{model}: there is no such run or model here: give a run, a checkpoint or a model's directory")
+    if form == "gguf" and out is not None and out.suffix != ".gguf":
+        raise UserError(f"--out {out}: the name of a GGUF file ends in .gguf, or llama.cpp and linnet do not know it")
     loaded = load_run_or_model(model, "cpu")
     name = (model if loaded.run is None else loaded.run.path).resolve().name
-    facts = None
+    facts = TrainingFacts(read_from=name)
     if loaded.run is not None and loaded.checkpoint is not None:
         facts = training_facts(loaded.run, loaded.checkpoint)
-    with progress_reporter() as report:
+    with refusals_shown(), progress_reporter() as report:
         written = chosen.write(
             Request(
                 loaded=loaded,
                 name=name if repository is None else repository.partition("/")[2],
                 out=out or _default_place(model, loaded, chosen, name, kind),
                 dtype=kind,
-                license=license,
+                license=license or license_in(model) or "unknown",
                 max_shard_bytes=shard_bytes,
                 force=force,
                 repository=repository,
@@ -103,6 +110,7 @@ def command(
                 progress=report,
             )
         )
+    click.echo(f"from {loaded.description}")
     _tell(written)
     if repository is not None:
         _push(written, repository, private)
@@ -157,6 +165,6 @@ def _push(written: Written, repository: str, private: bool) -> None:
         place = shlex.quote(str(written.path)) + (" ." if written.path.is_dir() else "")
         raise UserError(
             f"{error}; the export is kept in {written.path}, to be put there later with "
-            f"`hf upload {repository} {place} --repo-type {written.kind}`"
+            f"`hf upload {repository} {place} --repo-type {written.kind}{' --private' if private else ''}`"
         ) from error
     click.echo(f"published {address}")

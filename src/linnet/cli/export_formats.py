@@ -96,11 +96,12 @@ def write_huggingface(request: Request) -> Written:
     export = _export_hf(request, request.out, request.repository)
     place = shlex.quote(str(request.out))
     load = f"from transformers import pipeline; print(pipeline('text-generation', {str(request.out)!r})({PROMPT!r}))"
+    python = f'python -c "{load}"' if not set('"$`\\!') & set(load) else f"python -c {shlex.quote(load)}"
     return Written(
         path=request.out,
         files=export.files,
         report=export.report,
-        next=(f"linnet generate {place} --prompt {shlex.quote(PROMPT)}", f"python -c {shlex.quote(load)}"),
+        next=(f"linnet generate {place} --prompt {shlex.quote(PROMPT)}", python),
         to_push=_files_below(request.out, export.files),
     )
 
@@ -144,7 +145,7 @@ def write_gguf(request: Request) -> Written:
     warnings = (*export.written.differences, *([export.written.note] if export.written.note else []))
     note = "Its tensors and vocabulary were read back from the file and are the model's own."
     if export.report is None:
-        warnings = (*warnings, "not run in llama.cpp, only read back: pip install llama-cpp-python")
+        warnings = (*warnings, "not run in llama.cpp, only read back: pip install 'linnet[llama-cpp]'")
         note += " It was not run in llama.cpp."
     command = f"llama-cli -m {shlex.quote(str(file))} -p {shlex.quote(PROMPT)} -n 100"
     form = CardForm("gguf", ("gguf", "llama.cpp"), fenced(f'llama-cli -m {file.name} -p "{PROMPT}" -n 100', "sh"))

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from linnet.errors import UserError
+
 if TYPE_CHECKING:
     from linnet.config import ModelConfig
     from linnet.interop.huggingface import KeyReport
@@ -34,19 +36,27 @@ def command(model: str, out: Path | None, force: bool, as_json: bool) -> None:
       linnet import downloads/SmolLM2-135M --out models/smollm2
       linnet train more.yaml --model.init_from models/smollm2
     """
+    from linnet.cli.doctor import refusals_shown
     from linnet.cli.progress import progress_reporter
     from linnet.interop.hub import model_directory
-    from linnet.interop.huggingface import inspect_hf
+    from linnet.interop.huggingface import inspect_hf, is_linnets_own
     from linnet.interop.importing import import_hf
     from linnet.new_directory import refuse_existing
 
-    target = out if out is not None else Path("models") / _last_name(model)
-    refuse_existing(target)
     source = model_directory(model)
+    for name in ("config.yaml", "manifest.json"):
+        if (source / name).exists():
+            raise UserError(f"{source}: is a run of linnet's own, or a checkpoint in one, and needs no import")
+    target = out if out is not None else Path("models") / _last_name(model)
+    if target.resolve() == source.resolve():
+        raise UserError(f"{source}: is where it would be imported to: give another --out")
+    refuse_existing(target)
     config, keys = inspect_hf(source)
+    if is_linnets_own(source):
+        raise UserError(f"{source}: was written by linnet for linnet (--format weights), and needs no import")
     if not as_json:
         _print_keys(source, config, keys)
-    with progress_reporter() as report:
+    with refusals_shown(not as_json), progress_reporter() as report:
         done = import_hf(source, target, keys, force=force, progress=report)
     if as_json:
         click.echo(json.dumps(_summary(done, keys), ensure_ascii=False, allow_nan=False))

@@ -7,9 +7,12 @@ import importlib
 import io
 import os
 import select
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -123,7 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without Unicode shows what it can
     try:
-        sys.exit(cli.main(args=words, prog_name="linnet", standalone_mode=False) or 0)
+        with _ended_by_signals():
+            sys.exit(cli.main(args=words, prog_name="linnet", standalone_mode=False) or 0)
+    except click.exceptions.NoArgsIsHelpError as asked:
+        print(asked.format_message(), file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
     except BrokenPipe as broken:
         error = broken.__cause__
         assert isinstance(error, BrokenPipeError)
@@ -138,6 +145,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         fail(error, debug)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command by an exception, so that what was half written is removed on the way.
+
+    `linnet train` has its own answer to them; and what the caller ignores, as under nohup, stays ignored.
+    """
+    caught = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        caught = []
+
+    def end(number: int, _: FrameType | None) -> NoReturn:
+        print(f"linnet: ended by {signal.Signals(number).name}", file=sys.stderr)
+        sys.exit(128 + number)
+
+    for number in caught:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def fail(error: Exception, debug: bool) -> NoReturn:

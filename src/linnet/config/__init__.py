@@ -14,6 +14,7 @@ from linnet.config.run import (
     TrainConfig,
 )
 from linnet.config.settings import Settings, may_change_on_resume
+from linnet.config.shorthand import model_of_source, tokenizer_of
 from linnet.config.yaml_files import read_yaml
 
 __all__ = [
@@ -35,7 +36,9 @@ __all__ = [
     "ignored_keys",
     "load_config",
     "may_change_on_resume",
+    "model_of_source",
     "preset",
     "read_yaml",
     "to_huggingface",
+    "tokenizer_of",
 ]

@@ -72,7 +72,8 @@ def _apply(values: dict[str, Any], dotted: str, text: str) -> dict[str, Any]:
     _refuse_unknown([key], fields, section, "--")
     value = _value(text, fields[key].annotation, f"--{dotted}")
     current = values.get(section, {})
-    if section == "model" and current:
+    # What `init_from` fills in is filled in once it is settled which model that is.
+    if section == "model" and current and not (key == "init_from" and isinstance(current, Mapping)):
         current = model_fields(current)
     if not isinstance(current, Mapping):
         raise UserError(f"{section}: should be a mapping of settings, not {current!r}")

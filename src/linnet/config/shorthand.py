@@ -59,6 +59,15 @@ def resolve_model(values: Any) -> Any:
     return {**values, "model": model, "tokenizer": {**tokenizer, "source": source}}
 
 
+def model_of_source(source: str) -> ModelConfig:
+    """The model that `model.init_from: source` names, as its own config describes it.
+
+    Raises:
+        UserError: if there is no such model here.
+    """
+    return ModelConfig(**_fields_of_source(source))
+
+
 def tokenizer_of(source: Path) -> Path:
     """Where the tokenizer of a run, a checkpoint in it, or a model in Hugging Face's format lies."""
     run = _run_of(source)

@@ -17,6 +17,7 @@ from linnet.interop.markdown import fenced
 from linnet.interop.model_card import CardForm, CardSubject, check_license, model_card
 from linnet.interop.rows import hf_tensors
 from linnet.interop.safetensors_shards import MOST_SHARD_BYTES, weight_type, write_weights
+from linnet.interop.unproven import Unproven
 from linnet.model import TransformerLM
 from linnet.new_directory import new_directory
 from linnet.tokenizer import Tokenizer
@@ -181,7 +182,7 @@ def _prove(
     if report.proven:
         return report, ()
     if not force:
-        raise UserError(report.refusal())
+        raise Unproven(report)
     return report, tuple(finding.replace(str(written), "the export") for finding in report.findings)
 
 

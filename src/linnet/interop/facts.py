@@ -18,6 +18,7 @@ class TrainingFacts:
         validation_sources: the text it was validated on, where that was not split off from `sources`.
         datasets: those of the sources that are data sets of the Hub, `owner/name`.
         began_from: the name of the model whose weights training began with, where they were not drawn at random.
+        read_from: the name of the directory that the model was read from, where no run is known.
         training_tokens: in the training split, as the other three are in theirs.
         steps: optimizer steps.
         tokens_seen: target tokens trained on.
@@ -36,6 +37,7 @@ class TrainingFacts:
         began: the time in UTC, ISO 8601.
         config_yaml: the run's whole config.
         sample: a prompt, and what the model wrote after it.
+        sample_step: how many steps it had behind it then.
     """
 
     name: str | None = None
@@ -43,6 +45,7 @@ class TrainingFacts:
     validation_sources: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     began_from: str | None = None
+    read_from: str | None = None
     training_tokens: int | None = None
     training_bytes: int | None = None
     validation_tokens: int | None = None
@@ -69,3 +72,4 @@ class TrainingFacts:
     began: str | None = None
     config_yaml: str | None = None
     sample: tuple[str, str] | None = None
+    sample_step: int | None = None

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from linnet.config import ModelConfig, from_huggingface, ignored_keys
+from linnet.config.huggingface import LINNET
 from linnet.errors import UserError
 from linnet.interop.checkpoint_files import StoredTensor, shown, stored_tensors, weight_files
 from linnet.interop.hub import model_directory
@@ -86,6 +87,11 @@ def load_hf_model(directory: Path) -> TransformerLM:
     # One at a time, so that no more than one tensor is held twice.
     tensors = {name: _as_float(stored[name].read()) for name in report.wanted}
     return TransformerLM.from_tensors(config, tensors)
+
+
+def is_linnets_own(directory: Path) -> bool:
+    """Whether `directory` holds a model in linnet's own fields, of which transformers knows nothing."""
+    return read_json_object(directory / "config.json").get("model_type") == LINNET
 
 
 def inspect_hf(directory: Path) -> tuple[ModelConfig, KeyReport]:

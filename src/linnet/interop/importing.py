@@ -17,6 +17,7 @@ from linnet.durable import sync_file, write_durably
 from linnet.errors import UserError
 from linnet.interop.huggingface import KeyReport, load_hf, load_hf_model
 from linnet.interop.safetensors_shards import DTYPES, write_weights
+from linnet.interop.unproven import Unproven
 from linnet.model import TransformerLM
 from linnet.new_directory import new_directory
 
@@ -92,7 +93,7 @@ def import_hf(
         model, _ = load_hf(source)
         report = _compared(source, progress)
         if report is not None and not report.proven and not force:
-            raise UserError(report.refusal())
+            raise Unproven(report)
         if keys.safetensors:
             names = [*keys.files, *_COPIED]
         else:

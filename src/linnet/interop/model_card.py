@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from linnet.interop.parity import ParityReport
 
 LONGEST_SAMPLE = 1000  # characters
+LONGEST_CARD = 2**20  # bytes
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 
 Rows = list[tuple[str, str]]
 
@@ -61,8 +64,22 @@ class CardSubject:
 
 def check_license(name: str) -> None:
     """Raise UserError unless `name` can be one of the Hub's license identifiers, in lower case."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name):
-        raise UserError(f"license '{name}' is no identifier of the Hub's: give one such as apache-2.0, mit or other")
+    if not _LICENSE.fullmatch(name):
+        raise UserError(f"license {name!r} is no identifier of the Hub's: give one such as apache-2.0, mit or other")
+
+
+def license_in(directory: Path) -> str | None:
+    """The license that the card of a model in `directory` names, if there is a card and it names one."""
+    card = directory / "README.md"
+    if not card.is_file() or card.stat().st_size > LONGEST_CARD:
+        return None
+    match = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    try:
+        found = yaml.safe_load(match[1]) if match else None
+    except yaml.YAMLError:
+        return None  # somebody else's card, of which only this one word was wanted
+    name = found.get("license") if isinstance(found, dict) else None
+    return name if isinstance(name, str) and _LICENSE.fullmatch(name) else None
 
 
 def model_card(
@@ -105,7 +122,6 @@ def _front_matter(subject: CardSubject, facts: TrainingFacts) -> str:
         "library_name": subject.form.library,
         "pipeline_tag": "text-generation",
         "tags": ["linnet", *subject.form.tags],
-        "model_size": f"{subject.parameters:,} parameters",
     }
     if facts.datasets:
         values["datasets"] = list(facts.datasets)
@@ -129,6 +145,8 @@ def _opening(subject: CardSubject, facts: TrainingFacts) -> str:
         origin = f", trained further from the weights of {plain(facts.began_from)}"
     elif facts.steps is not None:
         origin = ", trained from nothing"
+    elif facts.read_from is not None:
+        origin = f", read from {plain(facts.read_from)}, which does not say how it was trained"
     else:
         origin = ""
     return (
@@ -317,4 +335,5 @@ def _sample(facts: TrainingFacts) -> str:
     whole = prompt + text
     shown = whole if len(whole) <= LONGEST_SAMPLE else f"{whole[:LONGEST_SAMPLE]}…"
     after = f"After the prompt {plain(repr(prompt))}, " if prompt.strip() else "From the beginning of a text, "
-    return f"## A sample\n\n{after}written by the model itself:\n\n{fenced(shown)}"
+    when = "" if facts.sample_step in (None, facts.steps) else f" at step {facts.sample_step:,}"
+    return f"## A sample\n\n{after}written by the model itself{when}:\n\n{fenced(shown)}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from linnet.durable import sync_directory
 from linnet.errors import UserError
 from linnet.interop.gguf import GGUFReport, export_gguf
+from linnet.interop.unproven import Unproven
 from linnet.model import TransformerLM
 from linnet.new_directory import refuse_existing
 from linnet.tokenizer import Tokenizer
@@ -68,7 +69,7 @@ def export_proven_gguf(
         written = export_gguf(model, tokenizer, aside, dtype, name=name, description=description, progress=told)
         report = _compared(model, tokenizer, aside, str(file), progress) if find_spec("llama_cpp") is not None else None
         if report is not None and not report.proven and not force:
-            raise UserError(report.refusal())
+            raise Unproven(report)
         aside.replace(file)
         sync_directory(file.parent)
     except UserError as error:

@@ -70,7 +70,7 @@ def assemble(config: RunConfig, run: RunDirectory, data: PreparedData, stop: Sto
     seed_everything(config.train.seed)
     damaged: list[str] = []
     checkpoint = newest_checkpoint(run.checkpoints, lambda damage: damaged.append(str(damage)))
-    model = (TransformerLM(config.model) if checkpoint is not None else initial_model(config, run, data)).to(device)
+    model = (TransformerLM(config.model) if checkpoint is not None else initial_model(config, run)).to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     started = process_started()
     training = Training(

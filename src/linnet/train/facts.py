@@ -69,7 +69,7 @@ def training_facts(run: RunDirectory, checkpoint: Path) -> TrainingFacts:
         seed=config.train.seed,
         began=provenance.get("created"),
         config_yaml=public_config(config),
-        sample=_sample(run, step),
+        **_sample(run, step),
     )
 
 
@@ -147,9 +147,12 @@ def _versions(provenance: dict[str, Any]) -> dict[str, str]:
     return {name: version for name, version in found.items() if version is not None}
 
 
-def _sample(run: RunDirectory, step: int) -> tuple[str, str] | None:
+def _sample(run: RunDirectory, step: int) -> dict[str, Any]:
     texts = [record for record in read_records(run.samples_file) if record["step"] <= step]
-    return (str(texts[-1].get("prompt", "")), str(texts[-1].get("text", ""))) if texts else None
+    if not texts:
+        return {}
+    last = texts[-1]
+    return {"sample": (str(last.get("prompt", "")), str(last.get("text", ""))), "sample_step": last["step"]}
 
 
 def _optimizer(optim: OptimConfig) -> str:

@@ -17,6 +17,7 @@ from linnet.errors import UserError
 from linnet.runtime import choose_device, choose_precision, describe_device
 from linnet.train.assemble import assemble, with_vocabulary
 from linnet.train.evaluate import Evaluation
+from linnet.train.initial import refuse_other_start
 from linnet.train.limits import StopRequest
 from linnet.train.loop import train
 from linnet.train.observers import read_records
@@ -69,6 +70,8 @@ def run_training(
             refuse_fewer_steps(run, config)
         data = prepare(config.data, config.tokenizer, progress=progress)
         config = with_vocabulary(config, data)
+        if not run.holds_a_run():
+            refuse_other_start(config, data)
         open_run(run, config, data)
         stop = StopRequest()
         for stage_end in stage_ends(config, newest_step(run)):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,7 +134,7 @@ def test_gguf_without_llama_cpp_is_written_and_the_gap_is_told(
     monkeypatch.setattr(proven_gguf, "find_spec", lambda name: None)
     result = linnet("export", run, "--format", "gguf")
     assert result.code == 0
-    assert "not run in llama.cpp, only read back: pip install llama-cpp-python" in result.err
+    assert "not run in llama.cpp, only read back: pip install 'linnet[llama-cpp]'" in result.err
     assert (run / "export" / "tales-f16.gguf").exists()
 
 
@@ -275,3 +279,58 @@ def test_sizes(text: str, size: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UserError, match="is no size: give one such as 5GB"):
         parse_size(text)
+
+
+def test_the_license_of_the_models_own_card_is_kept(linnet: Linnet, run: Path, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    assert linnet("export", run, "--format", "hf", "--out", first, "--license", "apache-2.0").code == 0
+    result = linnet("export", first, "--format", "hf", "--out", tmp_path / "again")
+    card = (tmp_path / "again" / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "read from first, which does not say how it was trained" in card
+    assert f"from {first}" in result.out
+    (first / "README.md").write_text("---\nlicense: [\n---\n")
+    assert linnet("export", first, "--format", "hf", "--out", tmp_path / "third").code == 0
+    assert "license: unknown" in (tmp_path / "third" / "README.md").read_text()
+
+
+def test_a_mistyped_run_does_not_ask_the_hub(linnet: Linnet, tmp_path: Path) -> None:
+    result = linnet("export", tmp_path / "nope", "--format", "hf")
+    assert result.code == 2
+    assert "there is no such run or model here" in result.err
+
+
+def test_a_gguf_file_is_named_so(linnet: Linnet, run: Path, tmp_path: Path) -> None:
+    result = linnet("export", run, "--format", "gguf", "--out", tmp_path / "model")
+    assert result.code == 2
+    assert "ends in .gguf" in result.err
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_half_written(run: Path, tmp_path: Path, number: signal.Signals) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "linnet",
+        "export",
+        str(run),
+        "--format",
+        "hf",
+        "--out",
+        str(tmp_path / "out" / "x"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        until = time.monotonic() + 120
+        while not list((tmp_path / "out").glob(".x.writing-*")):
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number
+    assert f"ended by {number.name}" in told
+    assert not list((tmp_path / "out").iterdir())
