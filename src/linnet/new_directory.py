@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -33,17 +34,39 @@ def new_directory(path: Path) -> Iterator[Path]:
     beginning = f".{target.name}.writing-"
     for entry in list(target.parent.iterdir()):
         if entry.name.startswith(beginning):
-            shutil.rmtree(entry)
+            with _held(entry, path):
+                shutil.rmtree(entry)
     aside = target.with_name(f"{beginning}{os.getpid()}")
     aside.mkdir()
     try:
-        yield aside
-        sync_directory(aside)
-        aside.replace(target)
-        sync_directory(target.parent)
+        with _held(aside, path):
+            yield aside
+            sync_directory(aside)
+            aside.replace(target)
+            sync_directory(target.parent)
     except UserError as error:
         if str(aside) not in str(error):
             raise
         raise UserError(str(error).replace(str(aside), str(path))) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def _held(directory: Path, path: Path) -> Iterator[None]:
+    """`directory`, locked against other makers of `path`; the lock goes with its holder, however that ends.
+
+    Raises:
+        UserError: if another process holds it.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{path}: is being written by another process: wait for it, or give another --out"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -40,13 +40,15 @@ def read_json_object(path: Path) -> dict[str, Any]:
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in found if keys.count(key) > 1)
-            raise UserError(f"{path} gives the key {twice!r} twice; keep one of them.")
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise UserError(f"{path} gives the key {key!r} twice; keep one of them.")
+            found[key] = value
         return found
 
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no ordinary file; check the path.")
     if path.is_file() and path.stat().st_size > MOST_JSON_BYTES:
         raise UserError(f"{path} is {path.stat().st_size} bytes long, far more than such a file has; check the path.")
     try:

@@ -11,6 +11,7 @@ import torch
 
 from adversarial_text import SPECIALS, adversarial_texts
 from linnet.config import ModelConfig, RopeScaling
+from linnet.errors import UserError
 from linnet.generate import generate
 from linnet.interop import export_hf, load_hf
 from linnet.model import TransformerLM
@@ -175,7 +176,9 @@ def test_generation_ends_at_the_end_of_text(tmp_path: Path, tokenizer: Tokenizer
     assert model.lm_head is not None
     with torch.no_grad():
         model.lm_head.weight.zero_()  # all logits equal: greedy takes the first id, which ends the text
-    export_hf(model, tokenizer, tmp_path / "out", "float32")
+    with pytest.raises(UserError, match="all logits are alike, which proves nothing"):
+        export_hf(model, tokenizer, tmp_path / "out", "float32")
+    export_hf(model, tokenizer, tmp_path / "out", "float32", force=True)
     theirs = read(tmp_path / "out")
     assert theirs.generation_config.eos_token_id == theirs.generation_config.pad_token_id == 0
     assert theirs.generate(torch.tensor([[70, 71]]), max_new_tokens=20).tolist() == [[70, 71, 0]]

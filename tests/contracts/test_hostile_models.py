@@ -9,6 +9,7 @@ import resource
 import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,16 @@ def test_a_bin_file_of_something_else(model: Path, content: object) -> None:
     _refused(model, "instead of tensors|is no dense tensor|no weights linnet can use")
 
 
+def test_a_bin_file_that_would_unfold_to_gigabytes(model: Path) -> None:
+    (model / WEIGHTS).unlink()
+    bomb = b"\x80\x02}X\x01\x00\x00\x00ac__builtin__\nbytearray\nJ\xff\xff\xff\x7f\x85Rs."
+    for packed in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        with zipfile.ZipFile(model / "pytorch_model.bin", "w", packed) as archive:
+            archive.writestr("archive/data.pkl", bomb)
+            archive.writestr("archive/version", "3\n")
+        _refused(model, "was not loaded")
+
+
 def test_a_bin_tensor_that_is_one_number_shown_a_trillion_times(model: Path) -> None:
     tensors = load_file(model / WEIGHTS)
     (model / WEIGHTS).unlink()
@@ -156,18 +167,25 @@ def test_a_shard_outside_the_directory(model: Path, name: str) -> None:
         ({"weight_map": {"a": 3}}, "should hold the file name"),
         ({}, "should hold the file name"),
         ({"weight_map": {"a": "gone.safetensors"}}, "is missing"),
-        ({"weight_map": {"a": WEIGHTS}}, "lacks a, which the index"),
+        ({"weight_map": {"a": "one.safetensors"}}, "lacks a, which the index"),
         ({"weight_map": {"a": "config.json"}}, "is no .safetensors file"),
     ],
 )
 def test_an_index_that_is_wrong(model: Path, index: dict[str, Any], sentence: str) -> None:
+    (model / WEIGHTS).rename(model / "one.safetensors")
     (model / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
     _refused(model, sentence)
 
 
+def test_a_whole_file_is_read_before_an_index_as_transformers_does(model: Path) -> None:
+    (model / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}}))
+    assert load_hf_model(model).config.num_hidden_layers == 2
+
+
 def test_a_tensor_that_two_shards_hold(model: Path) -> None:
-    (model / "again.safetensors").write_bytes((model / WEIGHTS).read_bytes())
-    index = {"weight_map": {"model.norm.weight": WEIGHTS, "model.embed_tokens.weight": "again.safetensors"}}
+    (model / WEIGHTS).rename(model / "one.safetensors")
+    (model / "again.safetensors").write_bytes((model / "one.safetensors").read_bytes())
+    index = {"weight_map": {"model.norm.weight": "one.safetensors", "model.embed_tokens.weight": "again.safetensors"}}
     (model / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
     _refused(model, "stands in both")
 
@@ -176,8 +194,23 @@ def test_a_tensor_that_two_shards_hold(model: Path) -> None:
     ("changes", "sentence"),
     [
         ({"num_hidden_layers": 10**9}, "num_hidden_layers"),
-        ({"num_hidden_layers": 60_000}, "num_hidden_layers 60000, but the weights are only"),
-        ({"hidden_size": 2**23, "head_dim": 2**15}, "instead of"),
+        ({"num_hidden_layers": 4000}, "num_hidden_layers 4000, but the weights are only"),
+        ({"num_hidden_layers": 4}, "num_hidden_layers 4, but the weights are only"),
+        ({"hidden_size": 2**23, "head_dim": 2**10}, "instead of"),
+        ({"head_dim": 2**16}, "head_dim"),
+        ({"num_labels": 10**9}, "num_labels"),
+        ({"is_causal": False}, "is_causal"),
+        ({"transformers_weights": "other.safetensors"}, "transformers_weights"),
+        ({"architectures": [["LlamaForCausalLM"]]}, "architectures"),
+        ({"rope_parameters": {"rope_type": "yarn", "original_max_position_embeddings": "32"}}, "factor"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1.0}, "rope_theta": None},
+            "rope_theta",
+        ),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": 1e308}, "rope_theta": None},
+            "beta_fast",
+        ),
         ({"vocab_size": 10**15}, "vocab_size"),
         ({"vocab_size": 2**24}, "instead of"),
         ({"intermediate_size": 10**30}, "intermediate_size"),
@@ -215,6 +248,17 @@ def test_special_files(model: Path) -> None:
     _refused(model, "holds no weights|is missing")
 
 
+@pytest.mark.parametrize("name", ["config.json", f"{WEIGHTS}.index.json"])
+def test_json_that_never_ends(model: Path, name: str) -> None:
+    (model / WEIGHTS).rename(model / "one.safetensors")
+    (model / name).unlink(missing_ok=True)
+    os.mkfifo(model / name)
+    _refused(model, "no ordinary file")
+    (model / name).unlink()
+    (model / name).symlink_to("/dev/zero")
+    _refused(model, "no ordinary file")
+
+
 def test_names_cannot_write_to_the_terminal(model: Path) -> None:
     _rewrite_header(model, lambda header: header.update({"\x1b[2Jgone": header.pop("model.norm.weight")}))
     with pytest.raises(UserError) as caught:
@@ -224,7 +268,7 @@ def test_names_cannot_write_to_the_terminal(model: Path) -> None:
 
 def test_a_claimed_context_of_millions_takes_no_memory(model: Path) -> None:
     """A gigabyte of address space beyond what importing takes would not hold a table of 16 million positions."""
-    _configure(model, max_position_embeddings=2**24 - 1)
+    _configure(model, max_position_embeddings=2**24 - 1, head_dim=12)
     script = f"""
 import resource, sys, torch
 from linnet.interop import load_hf_model

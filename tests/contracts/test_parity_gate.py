@@ -122,7 +122,8 @@ def test_twins_are_proven(tmp_path: Path, changes: dict[str, Any]) -> None:
         check = next(check for check in report.checks if check.name == name)
         assert check.figure is not None
         assert check.figure <= 1e-5
-        assert check.bound == 1e-4
+        assert check.bound is not None
+        assert 5e-5 < check.bound <= 1e-4
     stretched = any(check.name == "logits, beyond the context" for check in report.checks)
     assert stretched == (changes.get("rope_parameters", {}).get("rope_type") == "dynamic")
     assert len(report.continuations[0]) > 64
@@ -198,7 +199,7 @@ def test_a_fault_is_named_in_narrow_weights_too(healthy: Path, tmp_path: Path, f
     assert sound.storage == ("float32", "bfloat16")
     rounding = next(check for check in sound.checks if check.name == "rounding to bfloat16")
     assert 1e-4 < (rounding.figure or 0) < (rounding.bound or 0) < 0.1
-    assert all(check.bound == 1e-4 for check in sound.checks if check.name.startswith("logits"))
+    assert all(5e-5 < (check.bound or 0) <= 1e-4 for check in sound.checks if check.name.startswith("logits"))
     change_tensors(narrow, fault)
     report = held(healthy, narrow)
     assert {"tensors", "logits, fixed ids"} <= failed(report)

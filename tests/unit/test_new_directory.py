@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,25 @@ def test_what_a_killed_process_left_goes_and_other_names_stay(tmp_path: Path) ->
     with new_directory(tmp_path / "made"):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [".made2.writing-1", "made", "made-1"]
+
+
+def test_what_another_process_is_making_stays(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from linnet.new_directory import new_directory
+with new_directory(Path({str(tmp_path / "made")!r})) as aside:
+    (aside / "file").write_text("theirs")
+    print("begun", flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "begun\n"
+        with pytest.raises(UserError, match="is being written by another process"), new_directory(tmp_path / "made"):
+            pytest.fail("the block must not run")
+        other.communicate("\n", timeout=60)
+    assert (tmp_path / "made" / "file").read_text() == "theirs"
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:

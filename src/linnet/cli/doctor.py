@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from linnet.cli.main import printable
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -108,12 +109,12 @@ def print_parity(report: ParityReport) -> None:
     print_checks(report)
     for text, which in zip(report.continuations, ("first", "second"), strict=True):
         if text:
-            click.echo(f"\ngreedy, {which}: {_printable(text)}")
+            click.echo(f"\ngreedy, {which}: {printable(text)}")
     click.echo()
     for note in report.notes:
         click.echo(f"note: {note}")
     for finding in report.findings:
-        click.echo(f"found: {finding}")
+        click.echo(f"found: {printable(finding)}")
     if report.proven:
         within = " as far as the notes above say" if report.notes else ""
         click.echo(f"proven: {report.first} and {report.second} compute the same{within}")
@@ -128,11 +129,6 @@ def print_checks(report: ParityReport) -> None:
         for check in report.checks
     ]
     print_table(rows, ("", "check", "figure", "bound", "of what"), right=("figure", "bound"))
-
-
-def _printable(text: str) -> str:
-    """`text` with what a terminal would obey spelt out: a model may have been taught to write it."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _verdict(check: Check) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from linnet.cli.main import printable
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _print_keys(source: Path, config: ModelConfig, keys: KeyReport) -> None:
 
 def _some(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return (", ".join(names[:3]) or "none") + more
+    return (", ".join(map(printable, names[:3])) or "none") + more
 
 
 def _print_import(done: Import) -> None:

@@ -170,12 +170,18 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+def printable(text: str) -> str:
+    """`text` with what a terminal would obey spelt out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def fail(error: Exception, debug: bool) -> NoReturn:
     """Say what `error` means and exit; with `debug`, raise it."""
     if debug:
         raise error
     sentence, code = explain(error)
-    print(f"linnet: {sentence}", file=sys.stderr)
+    # What a file of others holds may stand in the sentence, and must not move the cursor.
+    print(f"linnet: {printable(sentence)}", file=sys.stderr)
     sys.exit(code)
 
 

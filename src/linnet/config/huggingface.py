@@ -14,6 +14,9 @@ from linnet.errors import UserError
 
 LINNET = "linnet"  # the model_type of configs in linnet's own fields
 
+# transformers makes a name for each, whether or not anything has labels.
+MOST_LABELS = 100_000
+
 _SAME_NAME = (
     "vocab_size",
     "hidden_size",
@@ -99,6 +102,8 @@ _NOTHING_ELSE: dict[str, tuple[Any, ...]] = {
     "num_local_experts": (None, 0),
     "attention_chunk_size": (None,),
     "use_qk_norm": (None, False),
+    "is_causal": (None, True),
+    "transformers_weights": (None,),
 }
 _NO_BIAS = {"attention_bias": (None, False), "mlp_bias": (None, False)}
 _FAMILIES = {
@@ -160,6 +165,9 @@ def from_huggingface(mapping: Mapping[str, Any], where: str = "config.json") -> 
     for key in family.needs:
         if key not in mapping:
             raise UserError(f"{where}: {key} is left out, which in a {family.architecture} changes the model")
+    labels = mapping.get("num_labels")
+    if labels is not None and not (_is_count(labels) and labels <= MOST_LABELS):
+        raise UserError(f"{where}: num_labels = {_short(labels)} is no number of labels, of which a Llama has none")
     layers = mapping.get("layer_types")
     if layers is not None and (not isinstance(layers, list) or any(kind != "full_attention" for kind in layers)):
         raise UserError(f"{where}: layer_types = {_short(layers)} would change the model (only full_attention)")
@@ -219,7 +227,8 @@ def _family(mapping: Mapping[str, Any], where: str) -> _Family:
     architectures = mapping.get("architectures")
     name = mapping.get("model_type")
     if architectures:
-        if not isinstance(architectures, list) or len(architectures) != 1 or architectures[0] not in by_architecture:
+        one = architectures[0] if isinstance(architectures, list) and len(architectures) == 1 else None
+        if not isinstance(one, str) or one not in by_architecture:
             raise UserError(
                 f"{where}: architectures {_short(architectures)} is not supported: only one of "
                 f"{', '.join(by_architecture)} is"
@@ -267,8 +276,9 @@ def _one_rope(given: Mapping[str, Any], mapping: Mapping[str, Any], where: str) 
         if rest:
             raise UserError(f"{where} has {', '.join(sorted(rest))}, which rope_type default does not read")
         return values
-    original, longest = rest.get("original_max_position_embeddings"), mapping.get("max_position_embeddings")
-    if kind == "yarn" and "factor" not in rest and original and longest:
+    original: Any = rest.get("original_max_position_embeddings")
+    longest: Any = mapping.get("max_position_embeddings")
+    if kind == "yarn" and "factor" not in rest and _is_count(original) and _is_count(longest):
         rest["factor"] = longest / original
     if kind not in ("linear", "dynamic", "yarn", "llama3"):
         raise UserError(
@@ -298,6 +308,10 @@ def _complaint(error: ValidationError | TypeError) -> str:
     if first["type"] == "extra_forbidden":
         return f"{key} would change the model and is not supported"
     return f"{key}{': ' if key else ''}{first['msg'].removeprefix('Value error, ')}"
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _short(value: object) -> str:

@@ -11,7 +11,7 @@ from linnet.config.settings import Settings
 
 SMOLLM2_INITIALIZER_RANGE = 0.041666666666666664
 # Far beyond any model of this kind; what exceeds them is a mistake or an attack, and would only fail later.
-MOST_WIDTH, MOST_LAYERS = 2**24, 2**16
+MOST_WIDTH, MOST_LAYERS, MOST_HEADS, MOST_HEAD_DIM = 2**24, 2**12, 2**16, 2**10
 # Positions are multiplied in float32, which holds every integer up to here.
 MOST_POSITIONS = 2**24
 
@@ -34,16 +34,16 @@ class ModelConfig(Settings):
         "wide again, so that both kinds hold equally many parameters.",
     )
     num_hidden_layers: int = Field(30, gt=0, le=MOST_LAYERS, description="Transformer blocks.")
-    num_attention_heads: int = Field(9, gt=0, le=MOST_LAYERS, description="Query heads.")
+    num_attention_heads: int = Field(9, gt=0, le=MOST_HEADS, description="Query heads.")
     num_key_value_heads: int = Field(
         0, ge=0, description="Key and value heads; divides `num_attention_heads`. 0: as many as query heads."
     )
     head_dim: int = Field(
-        0, ge=0, le=MOST_LAYERS, description="Width of one head. 0: hidden_size / num_attention_heads."
+        0, ge=0, le=MOST_HEAD_DIM, description="Width of one head. 0: hidden_size / num_attention_heads."
     )
     max_position_embeddings: int = Field(8192, gt=0, le=MOST_POSITIONS, description="Longest context in tokens.")
     rms_norm_eps: float = Field(1e-5, gt=0, description="Added to the mean square before its root.")
-    rope_theta: float = Field(100000.0, gt=0, description="Base of the rotary frequencies (Su et al., 2021).")
+    rope_theta: float = Field(100000.0, gt=0, le=1e30, description="Base of the rotary frequencies (Su et al., 2021).")
     initializer_range: float = Field(
         SMOLLM2_INITIALIZER_RANGE, gt=0, description="Standard deviation of every matrix at initialization."
     )
@@ -122,6 +122,8 @@ class ModelConfig(Settings):
             raise ValueError("rope_scaling is given, but position_embedding none has no RoPE: leave one of them out")
         if self.rope_scaling.rope_type == "dynamic" and self.head_dim < 4:
             raise ValueError(f"head_dim {self.head_dim} is too narrow for rope_scaling dynamic: give 4 or more")
+        if self.rope_scaling.rope_type == "yarn" and self.rope_theta <= 1:
+            raise ValueError(f"rope_theta {self.rope_theta} is not above 1, which rope_scaling yarn needs")
         if self.rope_scaling.rope_type in ("yarn", "llama3"):
             original = self.rope_scaling.original_max_position_embeddings or self.max_position_embeddings
             self._settle(rope_scaling=self.rope_scaling.replace(original_max_position_embeddings=original))

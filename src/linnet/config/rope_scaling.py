@@ -33,15 +33,19 @@ class RopeScaling(Settings):
         description="linear: positions divided by the factor (Chen et al., 2023). dynamic: a base that grows with the "
         "sequence once it exceeds max_position_embeddings (NTK-aware). yarn: Peng et al., 2023. llama3: Llama 3.1."
     )
-    factor: float = Field(gt=0, description="By how much the context is stretched.")
+    factor: float = Field(gt=0, le=1e6, description="By how much the context is stretched.")
     original_max_position_embeddings: int | None = Field(
         None, gt=0, lt=2**24, description="Context before stretching. Null: max_position_embeddings."
     )
     low_freq_factor: float | None = Field(None, gt=0, description="llama3: longest wavelength left as it is.")
     high_freq_factor: float | None = Field(None, gt=0, description="llama3: shortest wavelength stretched in full.")
     attention_factor: float | None = Field(None, gt=0, description="yarn: factor on cosine and sine.")
-    beta_fast: float | None = Field(None, gt=0, description="yarn: rotations above which nothing changes. Null: 32.")
-    beta_slow: float | None = Field(None, gt=0, description="yarn: rotations below which all is stretched. Null: 1.")
+    beta_fast: float | None = Field(
+        None, ge=1e-6, le=1e6, description="yarn: above so many turns nothing changes. Null: 32."
+    )
+    beta_slow: float | None = Field(
+        None, ge=1e-6, le=1e6, description="yarn: below so many turns all is stretched. Null: 1."
+    )
     mscale: float | None = Field(None, ge=0, description="yarn: DeepSeek's way to attention_factor.")
     mscale_all_dim: float | None = Field(None, ge=0, description="yarn: the same.")
     truncate: bool | None = Field(

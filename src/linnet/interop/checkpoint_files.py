@@ -7,6 +7,7 @@ a config claims is held against what the files hold before memory is spent on it
 from __future__ import annotations
 
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from linnet.errors import UserError
 from linnet.text_files import read_json_object
 
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+MOST_PICKLE_BYTES = 2**26  # of names, shapes and offsets; a model of 2,000 layers has 3 MB
+_WEIGHT_MODULES = {"collections", "torch", "torch._utils", "torch.serialization", "torch.storage", "torch.nn.parameter"}
 _FLOATS = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -76,11 +79,12 @@ def weight_files(directory: Path) -> list[Path]:
 def _layout(directory: Path) -> tuple[Path | None, dict[Path, set[str]]]:
     """The index of shards, if any, and each file with weights and the tensors that the index says it holds."""
     for whole in (SAFETENSORS, PICKLED):
+        # Where both are there, transformers reads the whole file, too.
+        if (directory / whole).exists():
+            return None, {directory / whole: set()}
         index = directory / f"{whole}.index.json"
         if index.exists():
             return index, _shards(index, Path(whole).suffix)
-        if (directory / whole).exists():
-            return None, {directory / whole: set()}
     raise UserError(f"{directory}: holds no weights ({SAFETENSORS} or {PICKLED}, whole or with an index of shards)")
 
 
@@ -137,6 +141,8 @@ def _in_pickle(file: Path) -> dict[str, StoredTensor]:
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
             raise UserError(f"{file}: {shown(name)} is no dense tensor; linnet reads weights by name and nothing else")
+        if tensor.device.type != "cpu" or tensor.is_nested:
+            raise UserError(f"{file}: {shown(name)} holds no numbers; linnet reads weights by name and nothing else")
         if tensor.dtype not in _FLOATS.values():
             raise UserError(f"{file}: {shown(name)} holds {tensor.dtype}, which are no weights linnet can use")
         tensors[name] = StoredTensor(tuple(tensor.shape), tensor.dtype, file, _given(tensor.detach()))
@@ -147,6 +153,8 @@ def _unpickled_weights(file: Path) -> Any:
     """What `torch.load` reads with weights only; the file is mapped, so that nothing is read before it is wanted."""
     # Files of before PyTorch 1.6 are no zip archives, and cannot be mapped.
     mapped = zipfile.is_zipfile(file)
+    if mapped:
+        _refuse_bomb(file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
@@ -157,6 +165,35 @@ def _unpickled_weights(file: Path) -> Any:
     except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{file}: is damaged or no file of PyTorch's ({first}): fetch it anew") from error
+
+
+def _refuse_bomb(file: Path) -> None:
+    """Raise UserError unless the archive is as PyTorch writes it: nothing compressed, and a pickle of tensors alone.
+
+    `weights_only` runs no code, but makes byte arrays of any size that a few bytes ask for.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            pickles = [entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")]
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            if packed or sum(entry.file_size for entry in pickles) > MOST_PICKLE_BYTES:
+                raise UserError(f"{file}: is packed as PyTorch packs none, or far too large: it was not loaded")
+            named = {
+                str(argument)
+                for entry in pickles
+                for opcode, argument, _ in pickletools.genops(archive.read(entry))
+                if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST")
+            }
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, UnicodeDecodeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{file}: is damaged or no file of PyTorch's ({error}): fetch it anew") from error
+    strange = sorted(name for name in named if name.split(" ")[0] not in _WEIGHT_MODULES)
+    if strange:
+        raise UserError(
+            f"{file}: holds more than weights ({shown(strange[0])}), which could run code, and was not loaded: "
+            "ask for safetensors"
+        )
 
 
 def _given(tensor: Tensor) -> Callable[[], Tensor]:

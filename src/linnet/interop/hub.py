@@ -9,7 +9,7 @@ from linnet.errors import UserError
 
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*|[\w-]+", re.ASCII)
 # Everything linnet reads; no code, no pictures, no other formats of the same weights.
-_WANTED = ["*.json", "*.safetensors", "merges.txt", "README.md", "LICENSE*"]
+_WANTED = ["*.json", "model*.safetensors", "merges.txt", "*.jinja", "README.md", "LICENSE*"]
 
 
 def model_directory(name: str | Path) -> Path:

@@ -21,6 +21,7 @@ from linnet.tokenizer import Tokenizer
 HEAD = "lm_head.weight"
 EMBEDDING = "model.embed_tokens.weight"
 # Tables that older releases stored beside the weights; every reader computes them anew.
+SMALLEST_LAYER = 6  # tensors: query, key, value, output, and a feed-forward of two
 _COMPUTED = (".rotary_emb.inv_freq", ".rotary_emb.cos_cached", ".rotary_emb.sin_cached")
 
 
@@ -123,7 +124,7 @@ def key_report(directory: Path, config: ModelConfig, stored: dict[str, StoredTen
         UserError: a config that claims more layers than the files have tensors.
     """
     # A model is described in full below, so a claim of millions of layers must not get there.
-    if config.num_hidden_layers > len(stored):
+    if SMALLEST_LAYER * config.num_hidden_layers > len(stored):
         raise UserError(
             f"{directory}: config.json says num_hidden_layers {config.num_hidden_layers}, but the weights are only "
             f"{len(stored)} tensors: one of them is wrong"

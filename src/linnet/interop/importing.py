@@ -100,7 +100,7 @@ def import_hf(
             write_weights(aside, model.state_dict(), _one_dtype(keys), progress=progress)
             names = [*_COPIED]
         for name in names:
-            if (source / name).is_file():
+            if (source / name).is_file() and _is_its_own(source, name):
                 _copy(source / name, aside / name)
         proof = {"source": source.name, "keys": asdict(keys), "parity": None if report is None else report.as_json()}
         write_durably(aside / PROOF, json.dumps(proof, indent=2, ensure_ascii=False) + "\n")
@@ -123,6 +123,12 @@ def _one_dtype(keys: KeyReport) -> str:
     return only if not others and only in DTYPES else "float32"
 
 
+def _is_its_own(source: Path, name: str) -> bool:
+    """Whether a file of `source` lies there, or in the Hub's cache around it, rather than being a link elsewhere."""
+    blobs = source.resolve().parent.parent / "blobs"
+    return (source / name).resolve().parent in (source.resolve(), blobs)
+
+
 def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as read, target.open("xb") as written:
         shutil.copyfileobj(read, written, 1 << 20)
@@ -133,7 +139,7 @@ def _refuse_unequal(model: TransformerLM, written: Path) -> None:
     """A last look: what stands in the new directory is what was proven."""
     again = load_hf_model(written)
     same = again.config == model.config and all(
-        torch.equal(ours, theirs)
+        torch.equal(ours.view(torch.int32), theirs.view(torch.int32))  # bit for bit, NaN too
         for ours, theirs in zip(model.state_dict().values(), again.state_dict().values(), strict=True)
     )
     if not same:

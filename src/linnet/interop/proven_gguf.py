@@ -70,8 +70,13 @@ def export_proven_gguf(
         report = _compared(model, tokenizer, aside, str(file), progress) if find_spec("llama_cpp") is not None else None
         if report is not None and not report.proven and not force:
             raise Unproven(report)
+        if report is not None and not report.proven:
+            mark = f"UNPROVEN: {report.findings[0].replace(str(aside), file.name)}"
+            written = export_gguf(model, tokenizer, aside, dtype, name=name, description=mark)
         aside.replace(file)
         sync_directory(file.parent)
+    except Unproven:
+        raise
     except UserError as error:
         raise UserError(str(error).replace(str(aside), str(file))) from error
     finally:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from linnet.config import RopeScaling
 from linnet.model.frequencies import inverse_frequencies
 
-# Tabulated from the start; a context of millions, which a config may claim, only when a sequence reaches it.
+# Tabulated at once; a context of millions, which a config may claim, only when a sequence reaches it.
 FIRST_ROWS = 32768
 
 
@@ -46,7 +46,9 @@ class RotaryEmbedding(nn.Module):
         self.theta = theta
         self.interleaved = interleaved
         self.scaling = scaling
-        cos, sin = self._tables(min(max_positions, FIRST_ROWS))
+        # A model that is only described, or gets its weights from elsewhere, makes its tables when it first reads.
+        described = torch.get_default_device().type == "meta"
+        cos, sin = self._tables(0 if described else min(max_positions, FIRST_ROWS))
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
@@ -86,7 +88,7 @@ class RotaryEmbedding(nn.Module):
             cos, sin = self._tables(length)
             return cos.to(self.cos), sin.to(self.sin)
         if length > self.cos.shape[0]:
-            cos, sin = self._tables(min(max(length, 2 * self.cos.shape[0]), self.max_positions))
+            cos, sin = self._tables(min(max(length, 2 * self.cos.shape[0], FIRST_ROWS), self.max_positions))
             self.cos, self.sin = cos.to(self.cos), sin.to(self.sin)
         return self.cos, self.sin
 

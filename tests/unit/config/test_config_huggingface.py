@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig
 
 from linnet.config import ModelConfig, RopeScaling, from_huggingface, ignored_keys, to_huggingface
+from linnet.config.huggingface import _NOTHING_ELSE
 from linnet.errors import UserError
 
 
@@ -103,3 +104,45 @@ def test_a_stretch_left_out_is_what_transformers_makes_of_it() -> None:
     scaling = from_huggingface({"model_type": "llama", "rope_scaling": llama3}).rope_scaling
     assert scaling is not None
     assert scaling.original_max_position_embeddings == 2048
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen3"])
+def test_what_a_file_leaves_out_is_what_transformers_takes(kind: str) -> None:
+    window = {"sliding_window": None} if kind == "mistral" else {}
+    theirs = AutoConfig.for_model(kind, **window)
+    spelled = json.loads(theirs.to_json_string(use_diff=False))
+    assert from_huggingface({"model_type": kind, **window}) == from_huggingface(spelled)
+
+
+@pytest.mark.parametrize("key", sorted({*_NOTHING_ELSE} - {"hidden_act"}))
+def test_every_key_that_would_change_the_function_is_refused_by_name(key: str) -> None:
+    wrong = not _NOTHING_ELSE[key][-1] if isinstance(_NOTHING_ELSE[key][-1], bool) else 0.37
+    with pytest.raises(UserError, match=key):
+        from_huggingface({"model_type": "llama", key: wrong})
+
+
+def test_both_generations_of_transformers_find_the_base() -> None:
+    written = to_huggingface(ModelConfig(rope_theta=777.0, rope_scaling=RopeScaling(rope_type="linear", factor=2.0)))
+    assert written["rope_theta"] == written["rope_parameters"]["rope_theta"] == 777.0
+    assert written["rope_scaling"]["factor"] == written["rope_parameters"]["factor"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("rope", "sentence"),
+    [
+        ({"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0, "high_freq_factor": 4.0}, "is not below"),
+        ({"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 4.0}, "high_freq_factor"),
+        ({"rope_type": "linear", "type": "dynamic", "factor": 2.0}, "disagree"),
+    ],
+)
+def test_a_stretch_that_does_not_hold_together_is_refused(rope: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        from_huggingface({"model_type": "llama", "rope_scaling": rope})
+
+
+def test_the_original_context_may_stand_outside() -> None:
+    yarn = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64}
+    outside = {"model_type": "llama", "original_max_position_embeddings": 32, "rope_scaling": yarn}
+    scaling = from_huggingface(outside).rope_scaling
+    assert scaling is not None
+    assert scaling.original_max_position_embeddings == 32

@@ -62,7 +62,7 @@ def long_lengths(first: Side, second: Side) -> list[tuple[str, int]]:
     whole = context(first, second)
     lengths = [("logits, long context", min(whole, LONG))]
     beyond = min(first.longest(), second.longest(), max(LONGEST_STRETCHED, whole + SPREAD))
-    if beyond > whole:
+    if whole < beyond <= 2 * LONG:  # attention takes the square of it, in time and memory
         lengths.append(("logits, beyond the context", beyond))
     return lengths
 
@@ -89,13 +89,14 @@ def compare_logits(
     size = vocabulary(first, second)
     one, other = first.logits(ids, positions)[..., :size], second.logits(ids, positions)[..., :size]
     figure, deviation = bound.figure(one, other), one.std().item()
+    limit = bound.limit(deviation)
     finite = bool(torch.isfinite(one).all() and torch.isfinite(other).all())
     batch, length = ids.shape
     what = f"{batch} x {length} ids" if batch > 1 else f"{length} ids"
     at = "" if positions is None else f", at {len(positions)} positions"
     measured = "root mean square over standard deviation" if bound.relative else "largest difference"
     detail = f"{measured}; {what}{at}; standard deviation {deviation:.3g}"
-    return Compared(Check(name, figure <= bound.value, figure, bound.value, detail), deviation, finite)
+    return Compared(Check(name, figure <= limit and deviation > 0, figure, limit, detail), deviation, finite)
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,13 @@ class Bound:
             return difference.abs_().max().item()
         return difference.square_().mean().sqrt().item() / max(one.std().item(), 1e-30)
 
+    def limit(self, deviation: float) -> float:
+        """The bound for logits of this standard deviation: small logits must agree in proportion."""
+        return self.value if self.relative else self.value * min(1.0, deviation)
+
     def of_one_logit(self, deviation: float) -> float:
         """By how much a single logit may differ, where the logits have the standard deviation `deviation`."""
-        return 5 * self.value * deviation if self.relative else self.value
+        return 5 * self.value * deviation if self.relative else self.limit(deviation)
 
 
 def rounding_bound(kind: str, layers: int) -> Bound:

@@ -171,6 +171,8 @@ class _Examination:
         found = f"{worst.name} differ by {worst.figure:.3g}, past {worst.bound:g}"
         if not all(compared.finite for compared in seen):
             self.findings.append(f"{worst.name} are not finite: weights are damaged, or training diverged")
+        elif any(compared.deviation == 0 for compared in seen):
+            self.findings.append("all logits are alike, which proves nothing: the head or the last norm is zero")
         elif self._explained:
             self.findings.append(found)
         elif isinstance(self.first, TorchSide) and isinstance(self.second, TorchSide):

@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from linnet.config import ModelConfig
+from linnet.interop.parity.bounds import RELATIVE_ERROR
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -92,7 +93,5 @@ class Side(Protocol):
 
 
 def short_name(storage: Mapping[str, str]) -> str:
-    """The type that most of a model is kept in: its matrices', not its norms'."""
-    kinds = sorted(set(storage.values()), key=list(storage.values()).count, reverse=True)
-    narrow = [kind for kind in kinds if kind != "float32"]
-    return narrow[0] if narrow else "float32"
+    """The coarsest type that anything of a model is kept in, which decides how far off it may be."""
+    return max(storage.values(), key=lambda kind: RELATIVE_ERROR[kind], default="float32")

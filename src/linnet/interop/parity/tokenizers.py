@@ -33,20 +33,24 @@ def compare_tokenizers(first: Side, second: Side) -> TokenizersCompared:
     unlike = [tokenizer.differs_on for tokenizer in (one, other) if tokenizer.differs_on is not None]
     texts = [text for text in texts if not any(pattern.search(text) for pattern in unlike)]
     special = list(_special(one, other))
+    tables = list(_tables(one, other))
     ends = _ends(one, other)
     sizes = [*_size(first, one, "first"), *_size(second, other, "second")]
     ids, decoded, example = _texts(one, other, texts)
     checks = [
-        Check("tokenizer, ids", ids == 0, ids, 0, f"differ on so many of {len(texts)} texts"),
-        Check("special tokens", not special, len(special), 0, f"of {len(one.special_ids)}, with their ids"),
+        Check("tokenizer, tables", not tables, len(tables), 0, "tables that differ, of vocabulary and merges"),
+        Check("tokenizer, ids", ids == 0, ids, 0, f"texts with other ids, of {len(texts)}"),
+        Check("special tokens", not special, len(special), 0, f"missing or of another id, of {len(one.special_ids)}"),
         Check("end of text", ends is None, int(ends is not None), 0, f"id {_listed(one.eos_ids)}"),
         Check("vocabulary", not sizes, len(sizes), 0, f"{one.size} ids in {first.config.vocab_size} rows"),
     ]
     if decoded is not None:
-        decoding = Check("tokenizer, decoding", decoded == 0, decoded, 0, f"differs on so many of {len(texts)} texts")
-        checks.insert(1, decoding)
+        decoding = Check(
+            "tokenizer, decoding", decoded == 0, decoded, 0, f"texts that come back otherwise, of {len(texts)}"
+        )
+        checks.insert(2, decoding)
     # What differs in the tables explains the ids; without it an example has to do.
-    causes = [*special, *(_tables(one, other) if ids or special else ())]
+    causes = [*special, *tables]
     if ids and not causes:
         causes = [f"{example}: vocabulary and merges agree, so text is cut into pre-tokens differently"]
     elif decoded and not ids and example:

@@ -72,7 +72,7 @@ def test_a_file_of_each_type_is_proven(model: TransformerLM, tmp_path: Path, kin
     assert any(name.startswith("rounding to") for name in names) == (kind != "f32")
     logits = [check for check in report.checks if check.name.startswith("logits")]
     if kind == "f32":
-        assert all(check.bound == 1e-4 and check.figure < 5e-5 for check in logits)
+        assert all(5e-5 < check.bound <= 1e-4 and check.figure < 5e-5 for check in logits)
     else:
         assert all(check.bound / 60 < check.figure < check.bound for check in logits)
     json.dumps(report.as_json(), allow_nan=False)
