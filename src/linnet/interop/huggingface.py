@@ -75,6 +75,18 @@ def load_hf(name: str | Path) -> tuple[TransformerLM, Tokenizer]:
 
 def load_hf_model(directory: Path) -> TransformerLM:
     """The model alone; see `load_hf`."""
+    config, stored = checked(directory)
+    # One at a time, so that no more than one tensor is held twice.
+    tensors = {name: _as_float(stored[name].read()) for name in parameter_shapes(config)}
+    return TransformerLM.from_tensors(config, tensors)
+
+
+def checked(directory: Path) -> tuple[ModelConfig, dict[str, StoredTensor]]:
+    """The config of `directory` and its tensors, unread, once every tensor has its place and every place its tensor.
+
+    Raises:
+        UserError: as `load_hf`.
+    """
     config, stored = read_config(directory), stored_tensors(directory)
     report = key_report(directory, config, stored)
     if not report.fits:
@@ -85,9 +97,7 @@ def load_hf_model(directory: Path) -> TransformerLM:
         raise UserError(f"{directory}: the weights do not fit config.json: {'; '.join(faults[:3])}{more}")
     if config.tie_word_embeddings and HEAD in stored:
         _refuse_another_head(stored, directory)
-    # One at a time, so that no more than one tensor is held twice.
-    tensors = {name: _as_float(stored[name].read()) for name in report.wanted}
-    return TransformerLM.from_tensors(config, tensors)
+    return config, stored
 
 
 def is_linnets_own(directory: Path) -> bool:

@@ -20,6 +20,7 @@ from linnet.interop.safetensors_shards import DTYPES, write_weights
 from linnet.interop.unproven import Unproven
 from linnet.model import TransformerLM
 from linnet.new_directory import new_directory
+from linnet.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from linnet.interop.parity import ParityReport
@@ -90,8 +91,8 @@ def import_hf(
             "pip install 'linnet[hf]', or --force an unproven one"
         )
     with new_directory(out) as aside:
-        model, _ = load_hf(source)
-        report = _compared(source, progress)
+        model, tokenizer = load_hf(source)
+        report = _compared(model, tokenizer, source, progress)
         if report is not None and not report.proven and not force:
             raise Unproven(report)
         if keys.safetensors:
@@ -109,12 +110,17 @@ def import_hf(
     return Import(out, model.config, files, report)
 
 
-def _compared(source: Path, progress: Callable[..., None] | None) -> ParityReport | None:
+def _compared(
+    model: TransformerLM, tokenizer: Tokenizer, source: Path, progress: Callable[..., None] | None
+) -> ParityReport | None:
     if find_spec("transformers") is None:
         return None
-    from linnet.interop.parity import TransformersSide, compare, linnet_side_of_directory
+    from linnet.interop.parity import LinnetSide, TransformersSide, compare
+    from linnet.interop.parity.transformers_side import storage_of
 
-    return compare(linnet_side_of_directory(source), TransformersSide(source), progress=progress)
+    storage = storage_of(source, model.config.tie_word_embeddings)
+    ours = LinnetSide(model, tokenizer, str(source), storage=storage)
+    return compare(ours, TransformersSide(source), progress=progress)
 
 
 def _one_dtype(keys: KeyReport) -> str:

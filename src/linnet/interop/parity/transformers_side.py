@@ -14,7 +14,7 @@ from torch import Tensor
 from linnet.config import from_huggingface
 from linnet.errors import UserError
 from linnet.interop.checkpoint_files import stored_tensors
-from linnet.interop.huggingface import load_hf_model
+from linnet.interop.huggingface import checked
 from linnet.interop.parity.side import EMBEDDING, HEAD
 from linnet.interop.parity.torch_side import TorchSide
 from linnet.tokenizer import Tokenizer
@@ -91,7 +91,7 @@ class TransformersSide(TorchSide):
     def __init__(self, directory: Path, description: str | None = None) -> None:
         transformers = _transformers()
         _refuse_adapter(directory)
-        load_hf_model(directory)
+        checked(directory)
         if has_tokenizer(directory):
             Tokenizer.from_pretrained(directory)
         try:
