@@ -46,11 +46,15 @@ class RotaryEmbedding(nn.Module):
         self.theta = theta
         self.interleaved = interleaved
         self.scaling = scaling
-        # A model that is only described, or gets its weights from elsewhere, makes its tables when it first reads.
-        described = torch.get_default_device().type == "meta"
-        cos, sin = self._tables(0 if described else min(max_positions, FIRST_ROWS))
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.register_buffer("cos", torch.empty(0, head_dim, device="cpu"), persistent=False)
+        self.register_buffer("sin", torch.empty(0, head_dim, device="cpu"), persistent=False)
+        # A model that is only described has no use for tables, which its config may claim to be huge.
+        if torch.get_default_device().type != "meta":
+            self.tabulate()
+
+    def tabulate(self) -> None:
+        """Make the tables that a model begins with."""
+        self._rows(min(self.max_positions, FIRST_ROWS))
 
     def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """Rotate `x`.

@@ -94,6 +94,9 @@ class TransformerLM(nn.Module):
         with torch.device("meta"):
             model = cls(config)
         model.load_state_dict(dict(tensors), assign=True)
+        for module in model.modules():
+            if isinstance(module, RotaryEmbedding):
+                module.tabulate()
         return model
 
     def forward(

@@ -12,6 +12,7 @@ import torch
 from linnet.config import ModelConfig
 from linnet.errors import UserError
 from linnet.interop import GGUFReport, export_gguf, proven_gguf
+from linnet.interop.gguf import read_gguf
 from linnet.interop.proven_gguf import export_proven_gguf
 from linnet.model import TransformerLM
 from linnet.tokenizer import Tokenizer
@@ -75,6 +76,9 @@ def test_another_function_is_refused_and_nothing_stays(
     assert forced.report is not None
     assert not forced.report.proven
     assert [path.name for path in tmp_path.iterdir()] == ["x.gguf"]
+    said = read_gguf(tmp_path / "x.gguf").metadata["general.description"]
+    assert said.startswith("UNPROVEN: ")
+    assert ".unproven-" not in said
 
 
 def test_what_a_killed_export_left_is_removed(tmp_path: Path, model: TransformerLM) -> None:
