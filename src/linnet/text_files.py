@@ -47,7 +47,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
             found[key] = value
         return found
 
-    if path.exists() and not path.is_file():
+    if path.exists() and not (path.is_file() or path.is_dir()):
         raise UserError(f"{path} is no ordinary file; check the path.")
     if path.is_file() and path.stat().st_size > MOST_JSON_BYTES:
         raise UserError(f"{path} is {path.stat().st_size} bytes long, far more than such a file has; check the path.")
