@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from linnet.cli.main import printable
+from linnet.cli.terminal import printable
 from linnet.errors import UserError
 
 if TYPE_CHECKING:

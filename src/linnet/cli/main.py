@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from linnet import __version__
+from linnet.cli.terminal import printable
 from linnet.config.suggest import nearest
 from linnet.errors import UserError
 
@@ -168,11 +169,6 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for number in caught:
             signal.signal(number, signal.SIG_DFL)
-
-
-def printable(text: str) -> str:
-    """`text` with what a terminal would obey spelt out."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def fail(error: Exception, debug: bool) -> NoReturn:

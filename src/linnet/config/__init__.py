@@ -2,7 +2,7 @@
 
 from linnet.config.huggingface import from_huggingface, ignored_keys, to_huggingface
 from linnet.config.load import SECTIONS, Override, build_config, dump_config, load_config
-from linnet.config.model import ModelConfig
+from linnet.config.model import NOT_THE_FUNCTION, ModelConfig
 from linnet.config.presets import PRESETS, preset
 from linnet.config.rope_scaling import RopeScaling
 from linnet.config.run import (
@@ -19,6 +19,7 @@ from linnet.config.yaml_files import read_yaml
 
 __all__ = [
     "END_OF_TEXT",
+    "NOT_THE_FUNCTION",
     "PRESETS",
     "SECTIONS",
     "DataConfig",

@@ -33,6 +33,7 @@ _SAME_NAME = (
     "mlp_bias",
     "rope_interleaved",
 )
+_EVERY_LLAMA = {"position_embedding": "rope", "norm": "rmsnorm", "norm_position": "pre", "feed_forward": "swiglu"}
 # Of no weight for the function: bookkeeping of transformers, hints for generation, and what no Llama reads.
 _INERT = {
     "_attn_implementation_autoset",
@@ -184,6 +185,20 @@ def ignored_keys(mapping: Mapping[str, Any]) -> list[str]:
     return sorted(key for key in mapping if key not in known)
 
 
+def refuse_what_no_llama_has(config: ModelConfig, kind: str) -> None:
+    """See that `config` is the decoder that all Llamas are, whatever their sizes.
+
+    Raises:
+        UserError: naming the setting that no `kind` has.
+    """
+    for name, allowed in _EVERY_LLAMA.items():
+        if getattr(config, name) != allowed:
+            raise UserError(
+                f"model.{name} {getattr(config, name)} is in no {kind} that linnet knows (only {allowed}): "
+                "export this one with --format weights"
+            )
+
+
 def to_huggingface(config: ModelConfig) -> dict[str, Any]:
     """The keys of a `config.json` that define the function of `config`, for transformers 4 and 5.
 
@@ -192,13 +207,7 @@ def to_huggingface(config: ModelConfig) -> dict[str, Any]:
     Raises:
         UserError: naming the setting that neither of them has.
     """
-    only = {"position_embedding": "rope", "norm": "rmsnorm", "norm_position": "pre", "feed_forward": "swiglu"}
-    for name, allowed in only.items():
-        if getattr(config, name) != allowed:
-            raise UserError(
-                f"model.{name} {getattr(config, name)} is in no model of transformers that linnet knows (only "
-                f"{allowed}): export this one with --format weights"
-            )
+    refuse_what_no_llama_has(config, "model of transformers")
     if config.qk_norm and config.mlp_bias:
         raise UserError("model.qk_norm with mlp_bias is in no model of transformers: export it with --format weights")
     name = "qwen3" if config.qk_norm else "llama"

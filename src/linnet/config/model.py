@@ -16,6 +16,10 @@ MOST_WIDTH, MOST_LAYERS, MOST_HEADS, MOST_HEAD_DIM = 2**24, 2**12, 2**16, 2**10
 MOST_POSITIONS = 2**24
 
 
+# Fields of a ModelConfig that leave what its weights compute as it is; all others define it.
+NOT_THE_FUNCTION = frozenset({"attention", "init_from", "initializer_range", "scale_residual_init"})
+
+
 class ModelConfig(Settings):
     """Shape and switches of one model. Names up to `mlp_bias` are those of Hugging Face's LlamaConfig."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,9 +16,10 @@ from linnet.interop.markdown import fenced
 from linnet.interop.model_card import CardForm, CardSubject, check_license, model_card
 from linnet.interop.rows import hf_tensors
 from linnet.interop.safetensors_shards import MOST_SHARD_BYTES, weight_type, write_weights
-from linnet.interop.unproven import Unproven
+from linnet.interop.unproven import Unproven, need_transformers
 from linnet.model import TransformerLM
 from linnet.new_directory import new_directory
+from linnet.text_files import write_json
 from linnet.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def export_hf(
     refuse_small_vocabulary(model, tokenizer)
     config = huggingface_config(model, tokenizer, dtype)
     if not force:
-        _refuse_without_transformers()
+        need_transformers("an export is compared with transformers before it is published")
     with new_directory(Path(directory)) as aside:
         write_weights(aside, hf_tensors(model), dtype, max_shard_bytes=max_shard_bytes, progress=progress)
         write_json(aside / "config.json", config)
@@ -135,11 +135,6 @@ def refuse_small_vocabulary(model: TransformerLM, tokenizer: Tokenizer) -> None:
         )
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write `content` with sorted keys, as transformers does."""
-    write_durably(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
-
-
 def sizes_in(directory: Path) -> dict[str, int]:
     """Bytes of each file in `directory` and below, by its path there."""
     files = (path for path in sorted(directory.rglob("*")) if path.is_file())
@@ -150,14 +145,6 @@ def _generation_config(tokenizer: Tokenizer) -> dict[str, Any]:
     """Ids alone: how boldly to sample is for whoever calls `generate`, which is greedy unless told otherwise."""
     end = tokenizer.eos_id
     return {} if end is None else {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
-
-
-def _refuse_without_transformers() -> None:
-    if find_spec("transformers") is None:
-        raise UserError(
-            "an export is compared with transformers before it is published, and that is not installed: "
-            "pip install 'linnet[hf]', or --force an unproven one"
-        )
 
 
 def _prove(

@@ -13,12 +13,13 @@ from torch import Tensor
 from linnet.config import ModelConfig, to_huggingface
 from linnet.config.huggingface import LINNET
 from linnet.errors import UserError
-from linnet.interop.export_huggingface import huggingface_config, refuse_small_vocabulary, sizes_in, write_json
+from linnet.interop.export_huggingface import huggingface_config, refuse_small_vocabulary, sizes_in
 from linnet.interop.huggingface import load_hf
 from linnet.interop.rows import hf_tensors
 from linnet.interop.safetensors_shards import DTYPES, MOST_SHARD_BYTES, weight_type, write_weights
 from linnet.model import TransformerLM
 from linnet.new_directory import new_directory
+from linnet.text_files import write_json
 from linnet.tokenizer import Tokenizer
 
 

@@ -17,7 +17,7 @@ from linnet.durable import sync_file, write_durably
 from linnet.errors import UserError
 from linnet.interop.huggingface import KeyReport, load_hf, load_hf_model
 from linnet.interop.safetensors_shards import DTYPES, write_weights
-from linnet.interop.unproven import Unproven
+from linnet.interop.unproven import Unproven, need_transformers
 from linnet.model import TransformerLM
 from linnet.new_directory import new_directory
 from linnet.tokenizer import Tokenizer
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from linnet.interop.parity import ParityReport
 
 PROOF = "parity.json"
-# Data that goes with a model; no code.
-_COPIED = (
+# Data that makes a model, and what goes beside it; no code.
+_MAKING = (
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -36,12 +36,8 @@ _COPIED = (
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
-    "chat_template.jinja",
-    "README.md",
-    "LICENSE",
-    "LICENSE.md",
-    "LICENSE.txt",
 )
+_BESIDE = ("chat_template.jinja", "README.md", "LICENSE", "LICENSE.md", "LICENSE.txt")
 
 
 @dataclass(frozen=True)
@@ -85,23 +81,20 @@ def import_hf(
         UserError: linnet does not read it or does not compute the same, or transformers is not installed. Nothing is
             left behind.
     """
-    if not force and find_spec("transformers") is None:
-        raise UserError(
-            "an import is compared with transformers before it is kept, and that is not installed: "
-            "pip install 'linnet[hf]', or --force an unproven one"
-        )
+    if not force:
+        need_transformers("an import is compared with transformers before it is kept")
     with new_directory(out) as aside:
         model, tokenizer = load_hf(source)
         report = _compared(model, tokenizer, source, progress)
         if report is not None and not report.proven and not force:
             raise Unproven(report)
         if keys.safetensors:
-            names = [*keys.files, *_COPIED]
+            names = [*keys.files, *_MAKING, *_BESIDE]
         else:
             write_weights(aside, model.state_dict(), _one_dtype(keys), progress=progress)
-            names = [*_COPIED]
+            names = [*_MAKING, *_BESIDE]
         for name in names:
-            if (source / name).is_file() and _is_its_own(source, name):
+            if (source / name).is_file() and (name not in _BESIDE or _is_its_own(source, name)):
                 _copy(source / name, aside / name)
         proof = {"source": source.name, "keys": asdict(keys), "parity": None if report is None else report.as_json()}
         write_durably(aside / PROOF, json.dumps(proof, indent=2, ensure_ascii=False) + "\n")

@@ -1,7 +1,8 @@
-"""What is raised where a proof fails."""
+"""What is raised where a proof fails, or cannot be made."""
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from linnet.errors import UserError
@@ -16,3 +17,9 @@ class Unproven(UserError):  # noqa: N818 - it says what is the matter
     def __init__(self, report: ParityReport) -> None:
         super().__init__(report.refusal())
         self.report = report
+
+
+def need_transformers(why: str) -> None:
+    """Raise UserError, which begins with `why`, unless transformers is installed."""
+    if find_spec("transformers") is None:
+        raise UserError(f"{why}, and that is not installed: pip install 'linnet[hf]', or --force an unproven one")

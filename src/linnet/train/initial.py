@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from linnet.checkpoint import DamagedCheckpoint
-from linnet.config import ModelConfig, RunConfig, model_of_source, tokenizer_of
+from linnet.config import NOT_THE_FUNCTION, ModelConfig, RunConfig, model_of_source, tokenizer_of
 from linnet.data import PreparedData
 from linnet.errors import UserError
 from linnet.model import TransformerLM
@@ -15,7 +15,7 @@ from linnet.train.run_directory import RunDirectory
 from linnet.train.stored_model import read_stored_model, weights_sha256
 
 # What may differ from the model that the weights were made for: how it is computed and initialized, how far it reads.
-_FREE = {"attention", "init_from", "initializer_range", "max_position_embeddings", "scale_residual_init"}
+_FREE = NOT_THE_FUNCTION | {"max_position_embeddings"}
 
 
 def refuse_other_start(config: RunConfig, data: PreparedData) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from linnet.config import ModelConfig
 from linnet.errors import UserError
-from linnet.interop import export_huggingface, hf_tensors
+from linnet.interop import export_huggingface, hf_tensors, unproven
 from linnet.interop.export_huggingface import export_hf
 from linnet.model import TransformerLM
 from linnet.tokenizer import Tokenizer
@@ -112,7 +112,7 @@ def test_forced_it_is_written_and_says_so_at_its_top(tmp_path: Path, monkeypatch
 
 
 def test_without_transformers_it_is_refused_unless_forced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(export_huggingface, "find_spec", lambda name: None)
+    monkeypatch.setattr(unproven, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'linnet\[hf\]', or --force"):
         export_hf(some_model(), some_tokenizer(END), tmp_path / "out")
     assert not list(tmp_path.iterdir())

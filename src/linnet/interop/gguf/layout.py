@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from linnet.config import ModelConfig
+from linnet.config.huggingface import refuse_what_no_llama_has
 from linnet.errors import UserError
 from linnet.interop.rows import halves_to_pairs, is_rotated, pairs_to_halves
 
@@ -42,13 +43,7 @@ def architecture_of(config: ModelConfig) -> str:
     Raises:
         UserError: naming the setting that llama.cpp computes in neither.
     """
-    only = {"position_embedding": "rope", "norm": "rmsnorm", "norm_position": "pre", "feed_forward": "swiglu"}
-    for name, allowed in only.items():
-        if getattr(config, name) != allowed:
-            raise UserError(
-                f"model.{name} {getattr(config, name)} is in no architecture of llama.cpp that linnet knows (only "
-                f"{allowed}): export this one with --format weights"
-            )
+    refuse_what_no_llama_has(config, "architecture of llama.cpp")
     if config.num_hidden_layers > MOST_LAYERS:
         raise UserError(f"llama.cpp takes at most {MOST_LAYERS} layers, and this model has {config.num_hidden_layers}")
     if not config.qk_norm:

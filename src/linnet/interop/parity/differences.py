@@ -9,32 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linnet.config import ModelConfig
+from linnet.config import NOT_THE_FUNCTION, ModelConfig
 from linnet.interop.parity.side import EMBEDDING, HEAD, Side
 from linnet.interop.parity.storage import BITS, round_as, same_stored
 from linnet.interop.rows import halves_to_pairs, is_rotated, pairs_to_halves
 from linnet.model.frequencies import inverse_frequencies
 
-# What defines the function; neither how it was initialized nor which kernel computes it. tie_word_embeddings and
-# rope_scaling are looked at apart.
-_FIELDS = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "rms_norm_eps",
-    "rope_theta",
-    "max_position_embeddings",
-    "attention_bias",
-    "mlp_bias",
-    "qk_norm",
-    "position_embedding",
-    "norm",
-    "norm_position",
-    "feed_forward",
+# tie_word_embeddings and rope_scaling are looked at apart, and both sides have rotate-half rows.
+_FIELDS = tuple(
+    name
+    for name in ModelConfig.model_fields
+    if name not in NOT_THE_FUNCTION and name not in ("tie_word_embeddings", "rope_scaling", "rope_interleaved")
 )
 _VOCABULARY = "the vocabularies are"
 

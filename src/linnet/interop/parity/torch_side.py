@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from linnet.generate import evaluation_mode
 from linnet.interop.parity.side import TokenizerFace
 
 
-class TorchSide:
+class TorchSide(ABC):
     """What the two sides computed by PyTorch share; see `Side`.
 
     Args:
@@ -45,18 +46,18 @@ class TorchSide:
         self.module, self.config, self.description = module, config, description
         self.storage, self.versions, self.tokenizer, self.faults = storage, versions, tokenizer, faults
 
+    @abstractmethod
     def tensors(self) -> Mapping[str, Tensor]:
         """See `Side.tensors`."""
-        raise NotImplementedError
 
     def logits(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
         """See `Side.logits`."""
         with torch.inference_mode(), evaluation_mode(self.module):
             return self._compute(ids.to(self._device), positions).float().cpu()
 
+    @abstractmethod
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
         """See `Side.greedy`."""
-        raise NotImplementedError
 
     def longest(self) -> int:
         """See `Side.longest`."""
@@ -85,8 +86,9 @@ class TorchSide:
     def _own_order(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         return tensors
 
+    @abstractmethod
     def _compute(self, ids: Tensor, positions: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        """Logits of `ids` (batch, sequence) at `positions` or all."""
 
 
 def module_names(config: ModelConfig) -> list[str]:
