@@ -1,0 +1,166 @@
+"""What a check found, and a battery of checks run one after another, whatever the code under them does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from linnet.errors import UserError
+
+Status = Literal["passed", "failed", "skipped"]
+Subject = TypeVar("Subject")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one check saw.
+
+    Attributes:
+        status: passed, failed or skipped.
+        sentence: what was seen; for a skipped check, why.
+        remedy: what to do about a failure.
+        figure: the number that decided, where there is one.
+        bound: what `figure` was held against.
+    """
+
+    status: Status
+    sentence: str
+    remedy: str = ""
+    figure: float | None = None
+    bound: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of the check called `name`."""
+
+    name: str
+    outcome: Outcome
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as plain JSON values; a figure that is no number is null."""
+        outcome = self.outcome
+        return {
+            "check": self.name,
+            "status": outcome.status,
+            "sentence": outcome.sentence,
+            "remedy": outcome.remedy or None,
+            "figure": _finite(outcome.figure),
+            "bound": _finite(outcome.bound),
+        }
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All findings about one subject, in the order the checks ran."""
+
+    subject: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no check failed."""
+        return not self.failed
+
+    @property
+    def failed(self) -> tuple[Finding, ...]:
+        """The findings that need a remedy."""
+        return tuple(finding for finding in self.findings if finding.outcome.status == "failed")
+
+    def __getitem__(self, name: str) -> Outcome:
+        """The outcome of the check called `name`.
+
+        Raises:
+            KeyError: no such check ran.
+        """
+        for finding in self.findings:
+            if finding.name == name:
+                return finding.outcome
+        raise KeyError(name)
+
+    def __str__(self) -> str:
+        """One line a check."""
+        return "\n".join([f"{self.subject}:", *(_line(finding) for finding in self.findings)])
+
+    def as_json(self) -> dict[str, Any]:
+        """The diagnosis as plain JSON values."""
+        return {
+            "subject": self.subject,
+            "healthy": self.healthy,
+            "findings": [finding.as_json() for finding in self.findings],
+        }
+
+
+@dataclass(frozen=True)
+class Check(Generic[Subject]):
+    """A question and the function that answers it.
+
+    Attributes:
+        name: a few words, the same in every report.
+        examine: looks at the subject; it leaves it as it was.
+    """
+
+    name: str
+    examine: Callable[[Subject], Outcome]
+
+
+def passed(sentence: str, *, figure: float | None = None, bound: float | None = None) -> Outcome:
+    """All is well; `sentence` says what was seen."""
+    return Outcome("passed", sentence, figure=figure, bound=bound)
+
+
+def failed(sentence: str, remedy: str, *, figure: float | None = None, bound: float | None = None) -> Outcome:
+    """A mistake: `sentence` names it, `remedy` says what to do."""
+    return Outcome("failed", sentence, remedy, figure, bound)
+
+
+def skipped(why: str) -> Outcome:
+    """The question could not be asked of this subject."""
+    return Outcome("skipped", why)
+
+
+def run_checks(
+    checks: Sequence[Check[Subject]],
+    subject: Subject,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Finding, ...]:
+    """Ask every question in turn; code under examination that raises has failed, and the next question is asked.
+
+    Args:
+        checks: asked in this order.
+        subject: handed to each.
+        progress: called as (name of the check, done, total) before each, and once at the end.
+    """
+    findings = []
+    for done, check in enumerate(checks):
+        if progress is not None:
+            progress(check.name, done, len(checks))
+        findings.append(Finding(check.name, _examined(check, subject)))
+    if progress is not None:
+        progress("done", len(checks), len(checks))
+    return tuple(findings)
+
+
+def _examined(check: Check[Subject], subject: Subject) -> Outcome:
+    try:
+        return check.examine(subject)
+    except UserError as error:
+        return failed(str(error), "mend what the sentence names, and run the doctor again")
+    except Exception as error:  # the patient's own code may raise anything, and that is a finding
+        text = " ".join(str(error).split())[:300]
+        return failed(
+            f"it raised {type(error).__name__}: {text}" if text else f"it raised {type(error).__name__}",
+            "run the same part by itself for the traceback",
+        )
+
+
+def _line(finding: Finding) -> str:
+    outcome = finding.outcome
+    remedy = f" Remedy: {outcome.remedy}" if outcome.status == "failed" and outcome.remedy else ""
+    return f"{outcome.status:<8}{finding.name}: {outcome.sentence}{remedy}"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
