@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from linnet.interop.markdown import fenced
 from linnet.interop.model_card import CardForm, CardSubject, check_license, model_card
 from linnet.interop.rows import hf_tensors
 from linnet.interop.safetensors_shards import MOST_SHARD_BYTES, weight_type, write_weights
-from linnet.interop.unproven import Unproven, need_transformers
+from linnet.interop.unproven import Unproven, need_transformers, transformers_is_installed
 from linnet.model import TransformerLM
 from linnet.new_directory import new_directory
 from linnet.text_files import write_json
@@ -160,7 +159,7 @@ def _prove(
     Raises:
         UserError: it is not, and nobody forced it.
     """
-    if find_spec("transformers") is None:
+    if not transformers_is_installed():
         return None, ("transformers was not installed, so nothing was compared.",)
     from linnet.interop.parity import LinnetSide, TransformersSide, compare
 

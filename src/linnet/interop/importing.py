@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from linnet.durable import sync_file, write_durably
 from linnet.errors import UserError
 from linnet.interop.huggingface import KeyReport, load_hf, load_hf_model
 from linnet.interop.safetensors_shards import DTYPES, write_weights
-from linnet.interop.unproven import Unproven, need_transformers
+from linnet.interop.unproven import Unproven, need_transformers, transformers_is_installed
 from linnet.model import TransformerLM
 from linnet.new_directory import new_directory
 from linnet.tokenizer import Tokenizer
@@ -106,7 +105,7 @@ def import_hf(
 def _compared(
     model: TransformerLM, tokenizer: Tokenizer, source: Path, progress: Callable[..., None] | None
 ) -> ParityReport | None:
-    if find_spec("transformers") is None:
+    if not transformers_is_installed():
         return None
     from linnet.interop.parity import LinnetSide, TransformersSide, compare
     from linnet.interop.parity.transformers_side import storage_of

@@ -19,7 +19,12 @@ class Unproven(UserError):  # noqa: N818 - it says what is the matter
         self.report = report
 
 
+def transformers_is_installed() -> bool:
+    """Whether the library that proves Hugging Face's format can be imported; it is not imported here."""
+    return find_spec("transformers") is not None
+
+
 def need_transformers(why: str) -> None:
     """Raise UserError, which begins with `why`, unless transformers is installed."""
-    if find_spec("transformers") is None:
+    if not transformers_is_installed():
         raise UserError(f"{why}, and that is not installed: pip install 'linnet[hf]', or --force an unproven one")
