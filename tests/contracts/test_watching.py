@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from linnet.config import build_config
 from linnet.train import run_training
+from linnet.train.observers.lines import indented
 
 QUIET = {"log_every": 0, "eval_every": 0, "sample_every": 0, "save_every": 0, "tensorboard": False}
 Tiny = Callable[..., dict[str, Any]]
@@ -52,7 +53,7 @@ def test_tensorboard_holds_what_metrics_hold(tiny: Tiny, tmp_path: Path) -> None
     samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     told = events.Tensors("sample/text_summary")
     assert [event.step for event in told] == [sample["step"] for sample in samples] == [3, 6]
-    assert told[0].tensor_proto.string_val[0].decode().split() == samples[0]["text"].split()
+    assert told[0].tensor_proto.string_val[0].decode().split() == indented(samples[0]["text"]).split()
 
 
 def test_weights_and_biases_offline_and_resumed(tiny: Tiny, tmp_path: Path) -> None:

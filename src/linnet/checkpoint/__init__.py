@@ -1,6 +1,6 @@
 """Checkpoints: atomic, checksummed, never unpickled."""
 
-from linnet.checkpoint.damage import DamagedCheckpoint
+from linnet.checkpoint.damage import DamagedCheckpoint, UnwrittenCheckpoint, free_bytes
 from linnet.checkpoint.names import model_tensors
 from linnet.checkpoint.one_file import load_checkpoint, save_checkpoint
 from linnet.checkpoint.run_directory import (
@@ -11,11 +11,14 @@ from linnet.checkpoint.run_directory import (
     retain,
     write_checkpoint,
 )
+from linnet.checkpoint.set_aside import set_damaged_aside
 from linnet.checkpoint.tensor_file import write_tensors
 
 __all__ = [
     "Checkpoint",
     "DamagedCheckpoint",
+    "UnwrittenCheckpoint",
+    "free_bytes",
     "list_checkpoints",
     "load_checkpoint",
     "model_tensors",
@@ -23,6 +26,7 @@ __all__ = [
     "read_checkpoint",
     "retain",
     "save_checkpoint",
+    "set_damaged_aside",
     "write_checkpoint",
     "write_tensors",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from linnet.errors import UserError
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
+# A disk that gives nothing back, and what is no file: the other refusals, such as a lost permission, can be mended.
+_DAMAGE = (errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,19 @@ def read_manifest(directory: Path) -> Manifest:
         raise DamagedCheckpoint(f"{path}: is not a manifest ({error})") from error
     if not whole:
         raise DamagedCheckpoint(f"{path}: its content does not match its own SHA-256")
+    # Whoever can seal a manifest can seal nonsense.
+    if type(content.get("format")) is not int or type(content.get("step")) is not int:
+        raise DamagedCheckpoint(f"{path}: says neither format nor step")
     if content["format"] > _FORMAT:
         raise UserError(
             f"{path}: has format {content['format']}, written by linnet {content['linnet']}; "
             f"this linnet {__version__} knows format {_FORMAT}: upgrade linnet"
         )
-    return Manifest(content["step"], {name: FileRecord(**record) for name, record in content["files"].items()})
+    try:
+        files = {name: FileRecord(**record) for name, record in content["files"].items()}
+    except (LookupError, TypeError, AttributeError) as error:
+        raise DamagedCheckpoint(f"{path}: does not say what each file should be ({error!r})") from error
+    return Manifest(content["step"], files)
 
 
 def verify_file(path: Path, record: FileRecord) -> None:
@@ -68,6 +78,7 @@ def verify_file(path: Path, record: FileRecord) -> None:
 
     Raises:
         DamagedCheckpoint: it is missing, unreadable, or differs in size or SHA-256.
+        UserError: the system does not let it be read.
     """
     try:
         size = path.stat().st_size
@@ -86,18 +97,24 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         DamagedCheckpoint: it is missing or unreadable.
+        UserError: the system does not let it be read.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise DamagedCheckpoint(f"{path}: is no ordinary file")
         return path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: OSError) -> DamagedCheckpoint:
-    """The sentence for an operating system's refusal to read `path`."""
+def unreadable(path: Path, error: OSError) -> UserError:
+    """The sentence for an operating system's refusal to read `path`: damage only where reading will never succeed."""
     if isinstance(error, FileNotFoundError):
         return DamagedCheckpoint(f"{path}: is missing")
-    return DamagedCheckpoint(f"{path}: cannot be read ({error.strerror or error})")
+    sentence = f"{path}: cannot be read ({error.strerror or error})"
+    if error.errno in _DAMAGE:
+        return DamagedCheckpoint(sentence)
+    return UserError(f"{sentence}: mend that and try again")  # it may well be whole
 
 
 def _sealed(content: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,18 @@ from typing import Any
 from torch import Tensor
 
 from linnet.checkpoint.atomic import write_synced
-from linnet.checkpoint.damage import DamagedCheckpoint
+from linnet.checkpoint.damage import DamagedCheckpoint, UnwrittenCheckpoint
 from linnet.checkpoint.manifest import MANIFEST, Manifest, manifest_text, read_bytes, read_manifest, verify_file
 from linnet.checkpoint.names import plain_name, tied_names
 from linnet.checkpoint.optimizer_state import flatten_optimizer, restore_optimizer
 from linnet.checkpoint.tensor_file import read_tensors, write_all, write_tensors
-from linnet.durable import cannot_write, sync_directory
+from linnet.durable import sync_directory
 from linnet.errors import UserError
 
 MODEL, OPTIMIZER, STATE, LATEST = "model.safetensors", "optimizer.safetensors", "state.json", "latest"
 _NAME = re.compile(r"step_(\d{8,})")
 _HIDDEN = re.compile(r"\.(step_\d{8,}|latest)\.(writing|replaced|removed)-\d+")
+_REPLACED = re.compile(r"\.step_(\d{8,})\.replaced-\d+")
 _METADATA_KEY = "linnet"
 
 
@@ -68,7 +70,8 @@ def write_checkpoint(
         state: whatever else the run needs, as JSON can hold it.
 
     Raises:
-        UserError: the disk is full or refuses; older checkpoints are untouched.
+        UnwrittenCheckpoint: the disk is full or refuses; older checkpoints are untouched.
+        UserError: the state holds something else than tensors and numbers.
     """
     target = root / f"step_{step:08d}"
     encoded_state = (json.dumps(state, indent=2, sort_keys=True) + "\n").encode()
@@ -81,9 +84,7 @@ def write_checkpoint(
     try:
         root.mkdir(parents=True, exist_ok=True)
         sync_directory(root.parent)
-        _put_back(root)
-        for leftover in _leftovers(root):
-            _delete(leftover)
+        tidy(root)
         aside.mkdir()
         files = {
             MODEL: write_synced(aside / MODEL, lambda sink: write_tensors(sink, weights, "format", "pt")),
@@ -97,7 +98,9 @@ def write_checkpoint(
         sync_directory(aside)
         _publish(aside, target)
     except OSError as error:
-        raise cannot_write("older checkpoints are", target, error) from error
+        _delete(aside)  # before the free space is counted
+        needed = sum(tensor.nbytes for tensor in (*weights.values(), *tensors.values()))
+        raise UnwrittenCheckpoint(target, error, needed + len(encoded_state)) from error
     finally:
         _delete(aside)
     return target
@@ -114,41 +117,62 @@ def read_checkpoint(directory: Path, *, with_optimizer: bool = True) -> Checkpoi
         DamagedCheckpoint: a file is missing, cut short or altered.
         UserError: there is no such directory, or a newer linnet wrote it.
     """
+    manifest = verify_checkpoint(directory, with_optimizer=with_optimizer)
+    model, _ = read_tensors(directory / MODEL)
+    optimizer: dict[str, Any] = {}
+    try:
+        if with_optimizer:
+            tensors, metadata = read_tensors(directory / OPTIMIZER)
+            optimizer = restore_optimizer(tensors, json.loads(metadata[_METADATA_KEY]))
+        state = json.loads(read_bytes(directory / STATE))
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise DamagedCheckpoint(f"{directory}: whole, but not what linnet writes ({error!r})") from error
+    return Checkpoint(manifest.step, directory, model, optimizer, state)
+
+
+def verify_checkpoint(directory: Path, *, with_optimizer: bool = True) -> Manifest:
+    """Hold every file of the checkpoint in `directory` against its manifest; arguments and errors as `read_checkpoint`.
+
+    Returns:
+        the manifest.
+    """
     if not directory.is_dir():
         raise UserError(f"{directory}: no checkpoint lies there")
     manifest = read_manifest(directory)
     wanted = [MODEL, OPTIMIZER, STATE] if with_optimizer else [MODEL, STATE]
     for name in wanted:
+        if name not in manifest.files:
+            raise DamagedCheckpoint(f"{directory / MANIFEST}: does not name {name}")
         verify_file(directory / name, manifest.files[name])
     named = _NAME.fullmatch(directory.name)
     if named and int(named[1]) != manifest.step:
         raise DamagedCheckpoint(f"{directory / MANIFEST}: is of step {manifest.step}, not of the directory's")
-
-    model, _ = read_tensors(directory / MODEL)
-    optimizer: dict[str, Any] = {}
-    if with_optimizer:
-        tensors, metadata = read_tensors(directory / OPTIMIZER)
-        optimizer = restore_optimizer(tensors, json.loads(metadata[_METADATA_KEY]))
-    state = json.loads(read_bytes(directory / STATE))
-    return Checkpoint(manifest.step, directory, model, optimizer, state)
+    return manifest
 
 
 def newest_checkpoint(
-    root: Path, on_damaged: Callable[[DamagedCheckpoint], None], *, with_optimizer: bool = True
+    root: Path,
+    on_damaged: Callable[[DamagedCheckpoint], None],
+    *,
+    with_optimizer: bool = True,
+    wanted: Callable[[int], bool] = lambda step: True,
 ) -> Checkpoint | None:
-    """Read the newest whole checkpoint under `root`, or None where there is none.
+    """Read the newest whole checkpoint under `root`, or None where there is none; nothing there is changed.
 
     Args:
         root: the run's `checkpoints` directory; it need not exist.
         on_damaged: told of each newer one that is damaged; it is passed over and left in place.
         with_optimizer: as in `read_checkpoint`.
+        wanted: which steps to consider.
 
     Raises:
-        UserError: the newest was written by a newer linnet.
+        UserError: the newest was written by a newer linnet, or the system does not let it be read.
     """
-    if root.is_dir():
-        _put_back(root)
-    for _, directory in reversed(list_checkpoints(root)):
+    for step, directory in reversed(list_checkpoints(root)):
+        if not wanted(step):
+            continue
         try:
             return read_checkpoint(directory, with_optimizer=with_optimizer)
         except DamagedCheckpoint as damage:
@@ -157,14 +181,21 @@ def newest_checkpoint(
 
 
 def list_checkpoints(root: Path) -> list[tuple[int, Path]]:
-    """Step and directory of each checkpoint under `root`, the oldest first; none is opened."""
+    """Step and directory of each checkpoint under `root`, the oldest first; none is opened.
+
+    One whose replacement was cut off, or is just now under way, stands where it was set aside.
+    """
     if not root.is_dir():
         return []
-    named = ((_NAME.fullmatch(path.name), path) for path in root.iterdir())
-    return sorted((int(match[1]), path) for match, path in named if match and path.is_dir() and not path.is_symlink())
+    found: dict[int, Path] = {}
+    for path in sorted(root.iterdir(), reverse=True):  # hidden names last, where the step has no other
+        match = _NAME.fullmatch(path.name) or _REPLACED.fullmatch(path.name)
+        if match and path.is_dir() and not path.is_symlink():
+            found.setdefault(int(match[1]), path)
+    return sorted(found.items())
 
 
-def retain(root: Path, keep_last: int, keep_every: int) -> list[Path]:
+def retain(root: Path, keep_last: int, keep_every: int, scheduled: int = 0) -> list[Path]:
     """Remove old checkpoints under `root`; returns the directories removed, the oldest first.
 
     Kept are the newest `keep_last` and every step that is a multiple of `keep_every` (0: none). Only checkpoints with a
@@ -174,15 +205,20 @@ def retain(root: Path, keep_last: int, keep_every: int) -> list[Path]:
         root: the run's `checkpoints` directory.
         keep_last: how many of the newest to keep; less than 1 counts as 1.
         keep_every: step interval of those kept for good.
+        scheduled: step interval of those a rollback returns to; the newest of them stays.
 
     Raises:
         UserError: the operating system refuses to remove one.
     """
+    if root.is_dir():
+        tidy(root)
     checkpoints = list_checkpoints(root)
     whole = [step for step, directory in checkpoints if _sizes_match(directory)]
     if not whole:
         return []
     kept = set(whole[-max(1, keep_last) :])
+    if scheduled > 0:
+        kept.update([step for step in whole if step % scheduled == 0][-1:])
     removed = []
     for step, directory in checkpoints:
         if step in kept or step > whole[-1] or (keep_every > 0 and step % keep_every == 0):
@@ -207,19 +243,31 @@ def _publish(aside: Path, target: Path) -> None:
     aside.rename(target)
     sync_directory(root)
     _delete(replaced)
+    point_latest_at(target)
+
+
+def point_latest_at(checkpoint: Path) -> None:
+    """Make `latest` beside `checkpoint` a link to it."""
+    root = checkpoint.parent
     link = _hidden(root / LATEST, "writing")
-    link.symlink_to(target.name)
+    link.unlink(missing_ok=True)
+    link.symlink_to(checkpoint.name)
     link.replace(root / LATEST)
     sync_directory(root)
 
 
-def _put_back(root: Path) -> None:
-    """Undo a replacement that was cut off after the old checkpoint was set aside and before the new took its place."""
+def tidy(root: Path) -> None:
+    """Remove what killed writers left behind; for the one process that may write to `root`.
+
+    A replacement that was cut off after the old checkpoint was set aside and before the new took its place is undone.
+    """
     for path in _leftovers(root):
         match = _HIDDEN.fullmatch(path.name)
         if match and match[2] == "replaced" and not (root / match[1]).exists():
             path.rename(root / match[1])
             sync_directory(root)
+    for leftover in _leftovers(root):
+        _delete(leftover)
 
 
 def _leftovers(root: Path) -> list[Path]:
@@ -231,10 +279,12 @@ def _hidden(path: Path, why: str) -> Path:
 
 
 def _delete(path: Path) -> None:
+    """Remove what is hidden and of no more use; what the system keeps is in nobody's way, and is tried again."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    elif path.exists() or path.is_symlink():
-        path.unlink()
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def _sizes_match(directory: Path) -> bool:

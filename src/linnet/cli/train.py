@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from linnet.config import RunConfig
 
 RUNS = Path("runs")
+EXIT_INCIDENT = 3
 
 
 @click.command("train", context_settings=ACCEPTS_OVERRIDES)
@@ -47,7 +48,8 @@ def command(words: tuple[str, ...], run_dir: Path | None, resume: Literal["auto"
       linnet train runs/demo/config.yaml            repeats that run, in runs/demo-2
       tensorboard --logdir runs                     the curves, live
 
-    Exit code: 0 when the run ended as configured, 128 + the signal's number when a signal stopped it.
+    Exit code: 0 when the run ended as configured, 128 + the signal's number when a signal stopped it, 3 when an
+    incident did: train.on_spike stop, or steps refused over and over.
     """
     from linnet.cli.progress import progress_reporter
     from linnet.config import load_config
@@ -60,6 +62,8 @@ def command(words: tuple[str, ...], run_dir: Path | None, resume: Literal["auto"
     directory = run_dir if run_dir is not None else default_run_directory(config, settings, resume)
     with progress_reporter() as report:
         outcome = run_training(settings, directory, resume=resume, progress=report)
+    if outcome.ending == "incident":
+        return EXIT_INCIDENT
     if outcome.ending != "stopped":  # a signal may also have come when all was done
         return 0
     assert outcome.signal is not None

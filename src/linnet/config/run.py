@@ -169,6 +169,17 @@ class TrainConfig(Settings):
         "auto", description="Autocast type. auto: bf16 where the device computes in it, else float32."
     )
     compile: Literal["auto", True, False] = Field("auto", description="torch.compile. auto: on CUDA only.")
+    spike_threshold: float = free(
+        8.0,
+        "Refuse a step whose gradient norm is so many robust deviations (of its logarithm, over the last 128 steps) "
+        "above the median. 0: refuse only what is not finite.",
+        ge=0,
+    )
+    on_spike: Literal["skip", "rollback", "stop"] = free(
+        "skip",
+        "What to do about a refused step. skip: go on with the next. rollback: go back to the last checkpoint and pass "
+        "over the data since then. stop: end the run, for a person to look.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     tf32: bool = Field(True, description="Allow TF32 in float32 matrix products on CUDA.")
     deterministic: bool = Field(True, description="Refuse kernels whose result varies from run to run.")

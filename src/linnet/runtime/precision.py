@@ -42,12 +42,26 @@ class Precision:
         if self.scaler is not None:
             self.scaler.unscale_(optimizer)
 
-    def step(self, optimizer: Optimizer) -> None:
-        """Update the parameters."""
+    def sound(self, grad_norm: Tensor, bound: Tensor) -> Tensor:
+        """Whether `grad_norm` is a number up to `bound`; one that overflowed is the loss scale's business, if any."""
+        overflowed = ~torch.isfinite(grad_norm)
+        return (grad_norm <= bound) & ~overflowed if self.scaler is None else (grad_norm <= bound) | overflowed
+
+    def step(self, optimizer: Optimizer, wanted: Tensor) -> None:
+        """Update the parameters if `wanted`, a boolean on the device, is true.
+
+        Fused optimizers decide that on the device; with a loss scale, or another optimizer, it waits for the answer.
+        """
         if self.scaler is not None:
-            self.scaler.step(optimizer)
+            if wanted:
+                self.scaler.step(optimizer)
             self.scaler.update()
-        else:
+        elif getattr(optimizer, "_step_supports_amp_scaling", False):
+            # What a gradient scaler tells an optimizer to skip a step by.
+            optimizer.grad_scale, optimizer.found_inf = None, (~wanted).float()  # type: ignore[attr-defined]
+            optimizer.step()
+            del optimizer.grad_scale, optimizer.found_inf  # type: ignore[attr-defined]
+        elif wanted:
             optimizer.step()
 
     def state(self) -> dict[str, Any]:

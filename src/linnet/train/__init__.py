@@ -2,6 +2,7 @@
 
 from linnet.train.evaluate import Evaluation, bytes_of_ids, evaluate, evaluation_batch_size
 from linnet.train.facts import training_facts
+from linnet.train.incidents import read_incidents
 from linnet.train.launch import Outcome, run_training
 from linnet.train.observers import read_records
 from linnet.train.run_directory import RunDirectory, in_use
@@ -20,6 +21,7 @@ __all__ = [
     "evaluate",
     "evaluation_batch_size",
     "in_use",
+    "read_incidents",
     "read_records",
     "read_stored_model",
     "run_training",

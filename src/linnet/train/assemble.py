@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from linnet.checkpoint import Checkpoint, newest_checkpoint
+from linnet.checkpoint import Checkpoint, DamagedCheckpoint, newest_checkpoint
 from linnet.config import RunConfig
 from linnet.data import PreparedData, SampleOrder, TrainingBatches
 from linnet.errors import UserError
@@ -25,9 +25,11 @@ from linnet.runtime import (
 )
 from linnet.train.evaluate import bytes_of_ids
 from linnet.train.events import Observer
+from linnet.train.incidents import Rollback
 from linnet.train.initial import initial_model
 from linnet.train.limits import Budget, StopRequest
-from linnet.train.observers import Console, JsonLines, LogFile
+from linnet.train.observers import Console, JsonLines, LogFile, Steady
+from linnet.train.refusing import Refusals
 from linnet.train.run_directory import RunDirectory
 from linnet.train.state import TrainState
 from linnet.train.training import Training
@@ -57,22 +59,32 @@ def with_vocabulary(config: RunConfig, data: PreparedData) -> RunConfig:
     return config
 
 
-def assemble(config: RunConfig, run: RunDirectory, data: PreparedData, stop: StopRequest, max_steps: int) -> Training:
+def assemble(
+    config: RunConfig,
+    run: RunDirectory,
+    data: PreparedData,
+    stop: StopRequest,
+    max_steps: int,
+    rollback: Rollback | None = None,
+) -> Training:
     """A run ready to train up to `max_steps`, from its newest whole checkpoint where it has one.
 
     Args:
         config: with its vocabulary settled.
         run: held by this process.
+        rollback: from where to go back to the last checkpoint.
     """
     device = choose_device(config.train.device)
     precision = choose_precision(config.train.precision, device)
     configure_arithmetic(device, deterministic=config.train.deterministic, tf32=config.train.tf32)
     seed_everything(config.train.seed)
-    damaged: list[str] = []
-    checkpoint = newest_checkpoint(run.checkpoints, lambda damage: damaged.append(str(damage)))
+    damaged = [*run.set_aside]
+    run.set_aside.clear()
+    checkpoint = last_checkpoint(config, run, rollback, lambda damage: damaged.append(f"{damage}; it is passed over"))
     model = (TransformerLM(config.model) if checkpoint is not None else initial_model(config, run)).to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     started = process_started()
+    batches = build_batches(config, data, device)
     training = Training(
         config=config,
         run=run,
@@ -82,7 +94,8 @@ def assemble(config: RunConfig, run: RunDirectory, data: PreparedData, stop: Sto
         model=model,
         forward=choose_forward(model, config, device),
         optimizer=build_optimizer(model, config.optim, device),
-        batches=build_batches(config, data, device),
+        batches=batches,
+        refusals=Refusals(config.train.on_spike, batches.samples_per_step, at_once=device.type == "cpu"),
         id_bytes=bytes_of_ids(data.tokenizer, config.model.vocab_size),
         writer=TextGenerator(model, data.tokenizer, context=config.data.seq_len),
         state=TrainState.fresh(device),
@@ -93,10 +106,30 @@ def assemble(config: RunConfig, run: RunDirectory, data: PreparedData, stop: Sto
     )
     if checkpoint is not None:
         resume(training, checkpoint)
+    if rollback is not None:
+        training.state.data_step = rollback.data_step
     training.observers = attach_observers(training)
     for sentence in damaged:
-        training.note(f"WARNING: {sentence}; an older checkpoint is used")
+        training.note(f"WARNING: {sentence}")
     return training
+
+
+def last_checkpoint(
+    config: RunConfig,
+    run: RunDirectory,
+    rollback: Rollback | None,
+    on_damaged: Callable[[DamagedCheckpoint], None],
+) -> Checkpoint | None:
+    """The newest whole checkpoint; for a rollback the newest one of `save_every`, or None, which is the beginning.
+
+    A checkpoint that a signal left behind is passed over then: a run that was never stopped would not have it.
+    """
+    interval = config.train.save_every
+    if rollback is not None and interval:
+        scheduled = newest_checkpoint(run.checkpoints, on_damaged, wanted=lambda step: step % interval == 0)
+        if scheduled is not None or rollback.step <= interval:
+            return scheduled
+    return newest_checkpoint(run.checkpoints, on_damaged)
 
 
 def choose_forward(model: TransformerLM, config: RunConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -117,7 +150,12 @@ def build_batches(config: RunConfig, data: PreparedData, device: torch.device) -
 
 
 def resume(training: Training, checkpoint: Checkpoint) -> None:
-    """Put `checkpoint` into `training`."""
+    """Put `checkpoint` into `training`.
+
+    Raises:
+        UserError: it is of another model than the config describes.
+    """
+    refuse_other_shapes(training.model, checkpoint)
     training.model.load_state_dict(dict(checkpoint.model))
     training.optimizer.load_state_dict(dict(checkpoint.optimizer))
     training.precision.restore(checkpoint.state["precision"])
@@ -126,25 +164,42 @@ def resume(training: Training, checkpoint: Checkpoint) -> None:
     training.saved_step = checkpoint.step
 
 
+def refuse_other_shapes(model: TransformerLM, checkpoint: Checkpoint) -> None:
+    """See that `checkpoint` has the tensors of `model`.
+
+    Raises:
+        UserError: naming the first that differs; only a config.yaml edited by hand comes to that.
+    """
+    ours = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, tensor in checkpoint.model.items():
+        if ours.get(name) != tuple(tensor.shape):
+            raise UserError(
+                f"{checkpoint.directory}: {name} is {tuple(tensor.shape)} there and {ours.get(name, 'absent')} in the "
+                "model that config.yaml describes: give the settings of the run's beginning, or another --run_dir"
+            )
+
+
 def attach_observers(training: Training) -> list[Observer]:
-    """Everyone the config wants to watch."""
+    """Everyone the config wants to watch; whoever writes to the disk outlives its being full."""
     settings, run, step = training.config.train, training.run, training.state.step
-    observers: list[Observer] = [LogFile(run.log_file), JsonLines(run.path, step)]
+    observers: list[Observer] = [
+        Steady(LogFile(run.log_file), run.log_file, training.note),
+        Steady(JsonLines(run.path, step), run.metrics_file, training.note),
+    ]
     if settings.tensorboard:
         from linnet.train.observers.tensorboard import TensorBoard
 
-        observers.append(TensorBoard(run.tensorboard, step))
+        observers.append(Steady(TensorBoard(run.tensorboard, step), run.tensorboard, training.note))
     if settings.wandb != "off":
         from linnet.train.observers.wandb import WeightsAndBiases
 
-        observers.append(
-            WeightsAndBiases(
-                run.path,
-                run.provenance()["run_id"],
-                settings.wandb_project,
-                settings.wandb,
-                training.config.model_dump(mode="json"),
-            )
+        reported = WeightsAndBiases(
+            run.path,
+            run.provenance()["run_id"],
+            settings.wandb_project,
+            settings.wandb,
+            training.config.model_dump(mode="json"),
         )
+        observers.append(Steady(reported, run.path / "wandb", training.note))
     observers.append(Console(step, training.max_steps))
     return observers

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linnet.data import Batch
+from linnet.generate.engine import evaluation_mode
 from linnet.model import IGNORED, TransformerLM
 from linnet.tokenizer import Tokenizer
 
@@ -72,24 +73,22 @@ def evaluate(
     Args:
         batches: on the model's device.
         id_bytes: (vocabulary,) from `bytes_of_ids`, on any device.
-        progress: called with the windows done.
+        progress: called with the windows done; what it raises leaves the model in the mode it was in.
     """
-    was_training = model.training
-    model.eval()
     nats, tokens, text_bytes, windows = 0.0, 0, 0, 0
-    for batch in batches:
-        logits = model(batch.inputs)
-        losses = F.cross_entropy(
-            logits.float().flatten(0, -2), batch.targets.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        nats += losses.double().sum().item()
-        tokens += batch.target_tokens
-        targets = batch.targets[batch.targets != IGNORED]
-        text_bytes += int(id_bytes[targets.to(id_bytes.device)].sum())
-        windows += len(batch.inputs)
-        if progress is not None:
-            progress(windows)
-    model.train(was_training)
+    with evaluation_mode(model):
+        for batch in batches:
+            logits = model(batch.inputs)
+            losses = F.cross_entropy(
+                logits.float().flatten(0, -2), batch.targets.flatten(), ignore_index=IGNORED, reduction="none"
+            )
+            nats += losses.double().sum().item()
+            tokens += batch.target_tokens
+            targets = batch.targets[batch.targets != IGNORED]
+            text_bytes += int(id_bytes[targets.to(id_bytes.device)].sum())
+            windows += len(batch.inputs)
+            if progress is not None:
+                progress(windows)
     return Evaluation(nats, tokens, text_bytes)
 
 

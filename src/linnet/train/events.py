@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from linnet.train.evaluate import Evaluation
+from linnet.train.incidents import Incident
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,20 @@ class Working:
     total: int
 
 
-Event = Noted | Working | Stepped | Logged | Evaluated | Sampled | Saved
+@dataclass(frozen=True)
+class Refused:
+    """A step was not applied; `file` holds its text, if it could be kept."""
+
+    incident: Incident
+    file: Path | None
+
+    @property
+    def step(self) -> int:
+        """The step refused."""
+        return self.incident.step
+
+
+Event = Noted | Working | Stepped | Logged | Evaluated | Sampled | Saved | Refused
 
 
 class Observer(Protocol):

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import secrets
 import signal
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from linnet.checkpoint import list_checkpoints
+from linnet.checkpoint import list_checkpoints, set_damaged_aside
 from linnet.config import RunConfig
 from linnet.data import PreparedData, prepare
+from linnet.durable import cannot_write
 from linnet.errors import UserError
 from linnet.runtime import choose_device, choose_precision, describe_device
 from linnet.train.assemble import assemble, with_vocabulary
 from linnet.train.evaluate import Evaluation
+from linnet.train.incidents import MOST_ROLLBACKS, Rollback, list_incidents
 from linnet.train.initial import refuse_other_start
-from linnet.train.limits import StopRequest
+from linnet.train.limits import Stopped, StopRequest
 from linnet.train.loop import train
 from linnet.train.observers import read_records
 from linnet.train.provenance import describe_data, describe_run
 from linnet.train.run_directory import RunDirectory, locked, refuse_another_config
 from linnet.train.training import Ending, Training
+
+# Facts of provenance.json, the deciding one first.
+TOKENIZER_FACTS = ("tokenizer", "vocab_size")
+TEXT_FACTS = ("text_sha256", "text_bytes", "documents", "source")
+SHA256_DIGITS = 64
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,14 @@ def run_training(
     run_dir: Path,
     *,
     resume: Literal["auto", "never"] = "auto",
+    data: PreparedData | None = None,
     progress: Callable[..., None] | None = None,
 ) -> Outcome:
     """Train what `config` describes in `run_dir`, from the newest checkpoint there or from nothing.
 
     Args:
         resume: "never" refuses a directory that already holds a run.
+        data: what `prepare` made of the config before; None asks it.
         progress: called as (description, done, total, unit) while data is prepared.
 
     Raises:
@@ -67,8 +78,10 @@ def run_training(
                 raise UserError(f"{run_dir}: already holds a run: give another --run_dir, or --resume auto to go on")
             config = keep_schedule(config, run)
             refuse_another_config(run, config)
+            set_damaged_aside(run.checkpoints, run.set_aside.append)
             refuse_fewer_steps(run, config)
-        data = prepare(config.data, config.tokenizer, progress=progress)
+        if data is None:
+            data = prepare(config.data, config.tokenizer, progress=progress)
         config = with_vocabulary(config, data)
         if not run.holds_a_run():
             refuse_other_start(config, data)
@@ -115,28 +128,44 @@ def open_run(run: RunDirectory, config: RunConfig, data: PreparedData) -> None:
     """Keep config, provenance and tokenizer in the run directory, or see that the run there has the same data."""
     if run.holds_a_run():
         refuse_other_data(run, data)
-    else:
-        data.tokenizer.save(run.tokenizer)
-    if not run.provenance():
-        device = choose_device(config.train.device)
-        precision = choose_precision(config.train.precision, device).name
-        run.write_provenance({"run_id": secrets.token_hex(4), "precision": precision, **describe_run(device, data)})
-    run.write_config(config)  # last: from now on the directory holds a run
+    try:
+        if not run.holds_a_run() or not run.tokenizer.exists():
+            data.tokenizer.save(run.tokenizer)
+        if not run.provenance():
+            device = choose_device(config.train.device)
+            precision = choose_precision(config.train.precision, device).name
+            run.write_provenance({"run_id": secrets.token_hex(4), "precision": precision, **describe_run(device, data)})
+        run.write_config(config)  # last: from now on the directory holds a run
+    except OSError as error:
+        raise cannot_write("checkpoints there are", run.path, error) from error
 
 
 def refuse_other_data(run: RunDirectory, data: PreparedData) -> None:
     """See that text and tokenizer are those the run began with.
 
     Raises:
-        UserError: if they are not.
+        UserError: if they are not, with all that is known to differ.
     """
     before, now = run.provenance().get("data", {}), describe_data(data)
-    for key, name in (("tokenizer", "tokenizer"), ("text_sha256", "text")):
-        if key in before and before[key] != now[key]:
-            raise UserError(
-                f"{run.path}: the {name} is not the one this run began with: "
-                f"bring that one back, or give another --run_dir"
-            )
+    known = [key for key in (*TEXT_FACTS, *TOKENIZER_FACTS) if key in before]
+    if all(before[key] == now[key] for key in (TEXT_FACTS[0], TOKENIZER_FACTS[0]) if key in before):
+        return
+    other = "tokenizer" if before.get(TEXT_FACTS[0]) == now[TEXT_FACTS[0]] else "text"
+    differences = [line for key in known for line in different(key, before[key], now[key])]
+    raise UserError(
+        f"{run.path}: the {other} is not the one this run began with: {'; '.join(differences)}: "
+        "bring that one back, or give another --run_dir"
+    )
+
+
+def different(name: str, before: Any, now: Any) -> Iterator[str]:
+    """What differs between two facts of provenance.json, a sentence for each split."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for split in [*before, *(split for split in now if split not in before)]:
+            yield from different(f"{name} of {split}", before.get(split, "none"), now.get(split, "none"))
+    elif before != now:
+        there, here = (value[:12] + "…" if len(str(value)) == SHA256_DIGITS else value for value in (before, now))
+        yield f"{name} is {there} there and {here} here"
 
 
 def stage_ends(config: RunConfig, reached: int) -> list[int]:
@@ -146,15 +175,28 @@ def stage_ends(config: RunConfig, reached: int) -> list[int]:
 
 
 def run_stage(config: RunConfig, run: RunDirectory, data: PreparedData, stop: StopRequest, stage_end: int) -> Outcome:
-    """Train up to `stage_end`, from the checkpoint of the stage before."""
-    training = assemble(config, run, data, stop, stage_end)
-    try:
-        announce(training)
-        catch_up(training)
-        ending = train(training)
-        conclude(training, ending)
-    finally:
-        training.close()
+    """Train up to `stage_end`, from the checkpoint of the stage before, over as many rollbacks as that needs."""
+    rollback: Rollback | None = None
+    returns: Counter[int] = Counter()
+    while True:
+        training = assemble(config, run, data, stop, stage_end, rollback)
+        began = training.state.step
+        returns[began] += rollback is not None
+        try:
+            if rollback is None:
+                announce(training)
+            else:
+                announce_rollback(training, rollback)
+            catch_up(training)
+            ending = train(training)
+            if ending == "rollback" and returns[began] == MOST_ROLLBACKS:
+                ending = "incident"
+            conclude(training, ending)
+        finally:
+            training.close()
+        if ending != "rollback":
+            break
+        rollback = training.refusals.rollback
     return Outcome(ending, training.state.step, stop.signal, training.last_evaluation, data.entropy_nats_per_byte)
 
 
@@ -184,6 +226,14 @@ def announce(training: Training) -> None:
         training.note(f"RESUME: starting from global_step={training.state.step}")
 
 
+def announce_rollback(training: Training, rollback: Rollback) -> None:
+    """The line of a return to the last checkpoint."""
+    last = rollback.data_step * training.batches.samples_per_step - 1
+    training.note(
+        f"ROLLBACK: from step {rollback.step} to step {training.state.step}; the samples up to {last} are passed over"
+    )
+
+
 def catch_up(training: Training) -> None:
     """Do what was due at the resumed step and cut off, nothing twice; measure what a budget must foresee."""
     step, run = training.state.step, training.run
@@ -191,24 +241,35 @@ def catch_up(training: Training) -> None:
         training.evaluated_step = step
     if any(record["step"] == step for record in read_records(run.samples_file)):
         training.sampled_step = step
-    if step:
-        training.evaluate_if_due()
-        training.sample_if_due()
     validation = training.data.validation
-    if training.budget.limited and training.config.train.eval_every and validation is not None:
-        if training.evaluated_step != step:
-            training.evaluate()
-        elif training.last_evaluation is None:
-            training.measure(validation)
+    with training.stop.listening(), suppress(Stopped):
+        if step:
+            training.evaluate_if_due()
+            training.sample_if_due()
+        if training.budget.limited and training.config.train.eval_every and validation is not None:
+            if training.evaluated_step != step:
+                training.evaluate()
+            elif training.last_evaluation is None:
+                training.measure(validation)
 
 
 def conclude(training: Training, ending: Ending) -> None:
     """The lines a run ends with."""
     step, run = training.state.step, training.run.path
     after = f"step {step}/{training.max_steps}, {training.state.tokens:,} tokens, {training.seconds():.1f} s"
+    if ending == "rollback":
+        return
+    incidents = len(list_incidents(training.run.incidents))
+    if incidents:
+        training.note(f"INCIDENTS: {incidents} in all, kept in {training.run.incidents}")
     if ending == "stopped":
         name = training.stop.signal.name if training.stop.signal is not None else "signal"
         training.note(f"STOPPED by {name} at {after}; the same command goes on from here")
+    elif ending == "incident":
+        training.note(
+            f"STOPPED by an incident at {after}; the same command goes on behind it, and --train.on_spike or "
+            "--train.spike_threshold change what is refused and what comes of it"
+        )
     elif ending == "budget":
         training.note(f"TRAINING ENDED by train.max_seconds at {after} | {run}")
     else:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +16,9 @@ from types import FrameType
 SLACK = 2.0
 RESERVED_SHARE = 0.01
 RESERVED_SECONDS = 1.0
+# What a second signal leaves for removing half-written files, and the exit code then, whichever signal it was.
+SECONDS_TO_UNWIND = 1.0
+EXIT_INTERRUPTED = 130
 # What a save is taken to need before the first was timed: seconds for a disk to settle, and bytes per second.
 ASSUMED_SYNC_SECONDS = 1.0
 ASSUMED_SAVE_RATE = 150e6
@@ -52,6 +58,10 @@ class Budget:
         """Foresee the last save by the longest so far."""
         self._save_seconds = max(self._save_seconds, seconds)
 
+    def seconds_left(self) -> float:
+        """Seconds until the budget ends, infinite where there is none."""
+        return math.inf if self._deadline is None else self._deadline - time.time()
+
     def spent(self, step_seconds: float) -> bool:
         """Whether another step of `step_seconds` would leave too little for the last evaluation and save."""
         if self._deadline is None:
@@ -60,29 +70,76 @@ class Budget:
         return time.time() + needed > self._deadline
 
 
+class Stopped(Exception):  # noqa: N818 - it is the run that was stopped
+    """A signal asked for the end of the run: whatever is in progress is abandoned."""
+
+
 class StopRequest:
-    """Set by SIGINT, SIGTERM or SIGHUP; the run ends after what is in progress. A second signal interrupts that too."""
+    """Set by SIGINT, SIGTERM or SIGHUP; the run saves and ends. A second signal ends the process at once.
+
+    Python's own handlers wait until PyTorch or the disk returns, and two signals that fall into one wait are one to
+    them. So a thread counts along, and ends the process if the second one has not done so after a moment.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
+    def check(self) -> None:
+        """Raise Stopped if the run is to end."""
+        if self.signal is not None:
+            raise Stopped
+
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Handle the signals until the block ends."""
+        """Handle the signals until the block ends; in a thread, which gets no signals, do nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup means to survive it
             numbers.append(signal.SIGHUP)
-        previous = {number: signal.signal(number, self._handle) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        with self._counting(numbers):
+            previous = {number: signal.signal(number, self._handle) for number in numbers}
+            try:
+                yield
+            finally:
+                for number, handler in previous.items():
+                    signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+
+    @contextmanager
+    def _counting(self, numbers: list[signal.Signals]) -> Iterator[None]:
+        reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        already = 0 if self.signal is None else 1
+        done = threading.Event()
+        counter = threading.Thread(target=_end_at_second, args=(reader, numbers, already, done), daemon=True)
+        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        counter.start()
+        try:
+            yield
+        finally:
+            done.set()
+            signal.set_wakeup_fd(before)
+            os.close(writer)
+            counter.join()
+            os.close(reader)
+
+
+def _end_at_second(reader: int, numbers: list[signal.Signals], count: int, done: threading.Event) -> None:
+    """Read signals' numbers until the writing end closes; after the second one end the process, unless it is `done`."""
+    while arrived := os.read(reader, 1):
+        count += arrived[0] in numbers
+        if count < 2:
+            continue
+        if not done.wait(SECONDS_TO_UNWIND):
+            os.write(2, b"linnet: interrupted\n")
+            os._exit(EXIT_INTERRUPTED)
+        return
 
 
 class Meter:

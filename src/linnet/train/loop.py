@@ -15,5 +15,4 @@ def train(training: Training) -> Ending:
             training.save_if_due()
             training.evaluate_if_due()
             training.sample_if_due()
-        training.finish(ending)
-    return ending
+        return training.finish(ending)

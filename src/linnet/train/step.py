@@ -18,15 +18,21 @@ from linnet.train.state import TrainState
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step did; the tensors lie on the device until somebody reads them."""
+    """What one step did; the tensors lie on the device until somebody reads them.
+
+    Attributes:
+        loss: mean over the step's target tokens.
+        grad_norm: before clipping.
+        bound: the greatest `grad_norm` that was no spike.
+        applied: whether the weights were updated.
+        learning_rate: of this step.
+    """
 
     loss: Tensor
     grad_norm: Tensor
+    bound: Tensor
+    applied: Tensor
     learning_rate: float
-
-    def is_finite(self) -> bool:
-        """Whether loss and gradient are numbers, so that the weights still are; waits for the device."""
-        return bool(torch.isfinite(self.loss) & torch.isfinite(self.grad_norm))
 
 
 def train_step(
@@ -38,14 +44,18 @@ def train_step(
     *,
     learning_rate: float,
     max_grad_norm: float,
+    spike_threshold: float = 0.0,
 ) -> StepResult:
     """Learn from one global batch: the loss is the mean over all its target tokens, however it is cut.
+
+    A step whose loss or gradient is not finite, or whose gradient is a spike, leaves weights and optimizer alone.
 
     Args:
         forward: ids (batch, sequence) to logits (batch, sequence, vocabulary).
         micro_batches: the global batch in parts, forwarded one after another.
         learning_rate: of this step.
         max_grad_norm: bound of the gradient's global norm; 0 leaves it alone.
+        spike_threshold: robust deviations beyond which a gradient's norm is a spike; 0 knows none.
     """
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
@@ -60,7 +70,10 @@ def train_step(
     precision.unscale(optimizer)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     grad_norm = clip_gradients(parameters, max_grad_norm or float("inf"))
-    precision.step(optimizer)
+    bound = state.norms.bound(spike_threshold)
+    applied = torch.isfinite(loss) & precision.sound(grad_norm, bound)
+    precision.step(optimizer, applied)
     optimizer.zero_grad(set_to_none=True)
-    state.advance(loss, target_tokens)
-    return StepResult(loss, grad_norm, learning_rate)
+    state.norms.append(grad_norm)
+    state.advance(loss, target_tokens, applied)
+    return StepResult(loss, grad_norm, bound, applied, learning_rate)

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from linnet.checkpoint import model_tensors, retain, write_checkpoint
+from linnet.checkpoint import UnwrittenCheckpoint, retain
 from linnet.config import RunConfig
 from linnet.data import PreparedData, TokenStream, TrainingBatches, validation_batches
 from linnet.errors import UserError
@@ -22,13 +23,20 @@ from linnet.model import TransformerLM
 from linnet.optim import learning_rate
 from linnet.runtime import Precision, random_state, synchronize, untouched_randomness
 from linnet.train.evaluate import Evaluation, evaluate, evaluation_batch_size
-from linnet.train.events import Evaluated, Event, Logged, Noted, Observer, Sampled, Saved, Stepped, Working
-from linnet.train.limits import Budget, Meter, StopRequest
+from linnet.train.events import Evaluated, Event, Logged, Noted, Observer, Refused, Sampled, Saved, Stepped, Working
+from linnet.train.incidents import write_incident
+from linnet.train.limits import Budget, Meter, Stopped, StopRequest
+from linnet.train.refusing import Refusals
 from linnet.train.run_directory import RunDirectory
+from linnet.train.saving import Unsaved, not_saved, patience, write_into
 from linnet.train.state import TrainState
 from linnet.train.step import StepResult, train_step
 
-Ending = Literal["complete", "budget", "stopped"]
+Ending = Literal["complete", "budget", "stopped", "incident", "rollback"]
+
+# After warm-up; even an untuned run has left the even guess behind by then.
+STEPS_TO_LEARN_SOMETHING = 200
+LEAST_PROGRESS = 0.05  # nats per token
 
 
 @dataclass
@@ -44,6 +52,7 @@ class Training:
     forward: Callable[[Tensor], Tensor]
     optimizer: Optimizer
     batches: TrainingBatches
+    refusals: Refusals
     id_bytes: Tensor
     writer: TextGenerator
     state: TrainState
@@ -53,15 +62,25 @@ class Training:
     started: float
     observers: list[Observer] = field(default_factory=list)
     meter: Meter = field(default_factory=Meter)
+    synchronize: Callable[[torch.device], None] = field(default_factory=lambda: synchronize)
     last_result: StepResult | None = None
     last_evaluation: Evaluation | None = None
+    logged_step: int = -1
+    unsaved: Unsaved = field(default_factory=Unsaved)
     saved_step: int = -1
     evaluated_step: int = -1
     sampled_step: int = -1
-    diverged: bool = False
+    abandoned: bool = False
+    warned_of_no_progress: bool = False
 
     def ending(self) -> Ending | None:
         """Why training is over, or None while it is not."""
+        if self.state.step >= self.max_steps:
+            self.look_at_steps()
+        if self.refusals.rollback is not None:
+            return "rollback" if self.stop.signal is None else "stopped"  # what is undone is not saved
+        if self.refusals.halted:
+            return "incident"
         if self.state.step >= self.max_steps:
             return "complete"
         if self.stop.signal is not None:
@@ -71,19 +90,41 @@ class Training:
         return None
 
     def take_step(self) -> None:
-        """One optimizer step on the next global batch."""
+        """One optimizer step on the next global batch; a signal between its micro-batches leaves all as it was."""
         before = self.state.tokens
-        self.last_result = train_step(
-            self.forward,
-            self.optimizer,
-            list(self.batches.micro_batches(self.state.step)),
-            self.state,
-            self.precision,
-            learning_rate=learning_rate(self.config.optim, self.state.step + 1),
-            max_grad_norm=self.config.optim.max_grad_norm,
-        )
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        try:
+            self.last_result = train_step(
+                self._forward_unless_stopped,
+                self.optimizer,
+                list(self.batches.micro_batches(self.state.data_step)),
+                self.state,
+                self.precision,
+                learning_rate=learning_rate(self.config.optim, self.state.step + 1),
+                max_grad_norm=self.config.optim.max_grad_norm,
+                spike_threshold=self.config.train.spike_threshold,
+            )
+        except Stopped:
+            self.optimizer.zero_grad(set_to_none=True)
+            for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+            return
+        self.refusals.expect(self.state.data_step - 1, self.last_result)
         self.meter.count(self.state.tokens - before)
         self.tell(Stepped(self.state.step, self.max_steps))
+        if self.refusals.due:
+            self.look_at_steps()
+
+    def look_at_steps(self) -> None:
+        """See which of the last steps were refused, tell of each and keep its text; waits for the device."""
+        for incident in self.refusals.look(self.state):
+            with self._watching():
+                try:
+                    file = write_incident(self.run.incidents, incident, self.batches, self.data.tokenizer)
+                except (OSError, UserError) as error:
+                    file = None
+                    self.note(f"WARNING: the text of step {incident.step} cannot be kept: {error}")
+                self.tell(Refused(incident, file))
 
     def log_if_due(self) -> None:
         """Tell the mean loss and the rate since the last log line, every `log_every` steps."""
@@ -91,9 +132,11 @@ class Training:
             self.log()
 
     def save_if_due(self) -> None:
-        """Write a checkpoint, every `save_every` steps."""
+        """Write a checkpoint, every `save_every` steps; one that failed again as soon as the disk seems to take it."""
         if self._due(self.config.train.save_every):
             self.save()
+        elif self.unsaved.worth_another_try():
+            self.save(quiet=True)
 
     def evaluate_if_due(self) -> None:
         """Validate, every `eval_every` steps, unless the run is to stop."""
@@ -107,8 +150,9 @@ class Training:
 
     def log(self) -> None:
         """Tell the mean loss and the rate since the last log line, if a step was taken since."""
-        if self.last_result is None or self.state.loss_steps == 0:
+        if self.last_result is None or self.logged_step == self.state.step:
             return
+        self.logged_step = self.state.step
         with self._watching():
             loss = self.state.take_mean_loss()
             self.tell(
@@ -123,48 +167,51 @@ class Training:
                     tokens_per_second=self.meter.rate(),
                 )
             )
-            if not math.isfinite(loss) and not self.diverged:
-                self.diverged = True
-                self.note(
-                    f"WARNING: the loss is {loss} at step {self.state.step}: the run has diverged, and no checkpoint "
-                    "is removed from now on; begin anew with a lower optim.max_lr, or clip with optim.max_grad_norm"
-                )
+            self._warn_of_no_progress(loss)
 
-    def save(self) -> None:
-        """Write a checkpoint of this step, unless it is written already, and remove those no longer to be kept."""
-        if self.saved_step == self.state.step:
+    def save(self, *, quiet: bool = False) -> None:
+        """Write a checkpoint of this step, unless it is written already, and remove those no longer to be kept.
+
+        A disk that does not take it is told of, unless `quiet`, and ends nothing.
+        """
+        self.look_at_steps()
+        if self.saved_step == self.state.step or self.refusals.rollback is not None:
             return
         with self._watching():
             began = time.perf_counter()
-            path = write_checkpoint(
-                self.run.checkpoints,
-                self.state.step,
-                model_tensors(self.model),
-                self.optimizer.state_dict(),
-                {
-                    "train": self.state.saved(),
-                    "next_sample": self.state.step * self.config.train.batch_size * self.config.train.grad_accum,
-                    "random": random_state(),
-                    "precision": self.precision.state(),
-                },
-            )
+            try:
+                path = write_into(self.run, self.state.step, self.model, self.optimizer, self._saved_state())
+            except UnwrittenCheckpoint as refusal:
+                self.unsaved.failed(refusal)
+                if not quiet:
+                    self.note(f"WARNING: {refusal}; training goes on, and saving is tried again")
+                return
+            self.unsaved.written()
             self.budget.save_took(time.perf_counter() - began)
             self.saved_step = self.state.step
             self.tell(Saved(self.state.step, path))
-            if not self.diverged and (self.last_result is None or self.last_result.is_finite()):
-                retain(self.run.checkpoints, self.config.train.keep_last, self.config.train.keep_every)
+            if self.state.refused_in_a_row == 0:  # else the weights may be past saving, and an older checkpoint dear
+                self._retain()
 
     def evaluate(self) -> None:
         """Validate on the fixed windows and tell the result, unless this step is validated already."""
         if self.data.validation is None or self.evaluated_step == self.state.step:
             return
-        evaluation = self.measure(self.data.validation)
+        try:
+            evaluation = self.measure(self.data.validation)
+        except Stopped:
+            self.abandoned = True
+            return
         self.evaluated_step = self.state.step
         floor = self.data.entropy_nats_per_byte
         self.tell(Evaluated(self.state.step, self.state.tokens, self.seconds(), evaluation, floor))
 
     def measure(self, stream: TokenStream) -> Evaluation:
-        """The loss on the fixed windows of `stream`; the budget learns how long that takes."""
+        """The loss on the fixed windows of `stream`; the budget learns how long that takes.
+
+        Raises:
+            Stopped: a signal came.
+        """
         settings = self.config.train
         seq_len = self.config.data.seq_len
         windows = stream.window_count(seq_len)
@@ -176,11 +223,15 @@ class Training:
             settings.eval_windows,
             self.device,
         )
+
+        def went_on(done: int) -> None:
+            self.tell(Working("validating", done, total))
+            self.stop.check()
+
+        self.stop.check()
         with self._watching():
             began = time.perf_counter()
-            self.last_evaluation = evaluate(
-                self.model, batches, self.id_bytes, lambda done: self.tell(Working("validating", done, total))
-            )
+            self.last_evaluation = evaluate(self.model, batches, self.id_bytes, went_on)
             self.budget.evaluation_took(time.perf_counter() - began)
         return self.last_evaluation
 
@@ -191,33 +242,57 @@ class Training:
         settings = self.config.train
         with self._watching():
             began = time.perf_counter()
-            self.sampled_step = self.state.step
             try:
-                completion = self.writer.complete(
+                stream = self.writer.stream(
                     settings.sample_prompt,
                     max_new_tokens=settings.sample_tokens,
                     settings=SamplingSettings(temperature=settings.sample_temperature),
                     seed=settings.seed + self.state.step,
                 )
+                self.stop.check()
+                for _ in stream:
+                    self.stop.check()
+            except Stopped:
+                self.abandoned = True
+                return
             except UserError as error:  # a model that has diverged cannot write, but may still train
                 self.note(f"WARNING: no sample at step {self.state.step}: {error}")
             else:
-                self.tell(Sampled(self.state.step, settings.sample_prompt, completion.text))
+                self.tell(Sampled(self.state.step, settings.sample_prompt, stream.completion().text))
+            self.sampled_step = self.state.step
             self.budget.sample_took(time.perf_counter() - began)
 
-    def finish(self, ending: Ending) -> None:
+    def finish(self, ending: Ending) -> Ending:
         """Save, log, validate and sample what the last step left undone; after a signal only save and log.
 
         The save comes first: a run that goes on later averages its next log line over the same steps as a straight one.
+        Before a rollback there is nothing to keep.
+
+        Returns:
+            `ending`, or "stopped" where a signal left something to a later run.
+
+        Raises:
+            UserError: the disk did not take the last checkpoint, though it was given time.
         """
+        if ending == "rollback":
+            return ending
         self.save()
+        if self.unsaved.may_pass():
+            seconds = partial(patience, self.stop, self.budget)
+            self.note(f"WARNING: saving step {self.state.step} is tried for {seconds():.0f} s more")
+            self.unsaved.wait(partial(self.save, quiet=True), seconds)
         self.log()
-        if ending == "stopped":
-            return
+        if self.unsaved.refusal is not None:
+            lost = not_saved(self.run, self.state.step, self.unsaved.refusal)
+            self.note(f"ENDED: {lost}")
+            raise lost
+        if ending in ("stopped", "incident"):
+            return ending
         if self.config.train.eval_every:
             self.evaluate()
         if self.config.train.sample_every and ending == "complete":
             self.sample()
+        return "stopped" if self.abandoned else ending
 
     def tell(self, event: Event) -> None:
         """Hand `event` to every observer."""
@@ -237,14 +312,51 @@ class Training:
         for observer in self.observers:
             observer.close()
 
+    def _forward_unless_stopped(self, inputs: Tensor) -> Tensor:
+        self.stop.check()
+        return self.forward(inputs)
+
+    def _saved_state(self) -> dict[str, Any]:
+        return {
+            "train": self.state.saved(),
+            "next_sample": self.state.data_step * self.batches.samples_per_step,
+            "random": random_state(),
+            "precision": self.precision.state(),
+        }
+
+    def _retain(self) -> None:
+        settings = self.config.train
+        try:
+            retain(self.run.checkpoints, settings.keep_last, settings.keep_every, scheduled=settings.save_every)
+        except UserError as refusal:
+            self.note(f"WARNING: {refusal}; it stays for now")
+
     def _due(self, interval: int) -> bool:
-        return interval > 0 and self.state.step % interval == 0
+        if interval == 0 or self.state.step % interval:
+            return False
+        self.look_at_steps()
+        return self.refusals.rollback is None
+
+    def _warn_of_no_progress(self, loss: float) -> None:
+        """Say once that nothing was learned, where a run has had time to learn something."""
+        settled = self.config.optim.warmup_steps + STEPS_TO_LEARN_SOMETHING
+        uniform = math.log(self.config.model.vocab_size)
+        if not loss > uniform - LEAST_PROGRESS or self.state.step < settled or self.warned_of_no_progress:
+            return
+        self.warned_of_no_progress = True
+        self.note(
+            f"WARNING: at step {self.state.step} the loss is {loss:.4f}, and an even guess among "
+            f"{self.config.model.vocab_size:,} tokens has {uniform:.4f}: nothing was learned; "
+            f"ask `linnet doctor {self.run.path}` for why"
+        )
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
         """Time inside is not training's, and randomness drawn inside is given back."""
-        synchronize(self.device)
+        self.synchronize(self.device)
         self.meter.pause()
-        with untouched_randomness():
-            yield
-        self.meter.resume()
+        try:
+            with untouched_randomness():
+                yield
+        finally:
+            self.meter.resume()

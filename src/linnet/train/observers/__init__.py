@@ -6,5 +6,6 @@ TensorBoard and W&B are imported by whoever attaches them, from their own module
 from linnet.train.observers.console import Console
 from linnet.train.observers.lines import LogFile, line_for
 from linnet.train.observers.metrics import JsonLines, read_records
+from linnet.train.observers.steady import Steady
 
-__all__ = ["Console", "JsonLines", "LogFile", "line_for", "read_records"]
+__all__ = ["Console", "JsonLines", "LogFile", "Steady", "line_for", "read_records"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 
 from rich.console import Console as RichConsole
 from rich.progress import (
@@ -56,7 +57,8 @@ class Console:
     def observe(self, event: Event) -> None:
         line = line_for(event)
         if line is not None:
-            self._console.print(line, markup=False)
+            with suppress(OSError):  # the disk under a redirected output is full; train.log has the line
+                self._console.print(line, markup=False)
         if self._progress is None:
             return
         if isinstance(event, Stepped):

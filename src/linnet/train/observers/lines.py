@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from linnet.train.events import Evaluated, Event, Logged, Noted, Sampled, Saved
+from linnet.train.events import Evaluated, Event, Logged, Noted, Refused, Sampled, Saved
+from linnet.train.observers.appended import AppendedFile
 
 
 def line_for(event: Event) -> str | None:
     """The line of `event`, or None for one that has none."""
     match event:
         case Noted(line):
-            return line
+            return indented(line)  # which may name what a config or a file of others holds
         case Logged():
             return (
                 f"step {event.step:>4}/{event.max_steps} | lr {event.learning_rate:.3e} | loss {event.loss:.4f} "
@@ -21,9 +22,11 @@ def line_for(event: Event) -> str | None:
         case Evaluated():
             return _evaluation_line(event)
         case Sampled():
-            return f"[sample @ step {event.step}] {_indented(event.prompt + event.text)}"
+            return f"[sample @ step {event.step}] {indented(event.prompt + event.text)}"
         case Saved():
             return f"CHECKPOINT: saved {event.path}"
+        case Refused():
+            return f"{event.incident} | {event.file or 'its text is not kept'}"
     return None
 
 
@@ -37,11 +40,12 @@ def _evaluation_line(event: Evaluated) -> str:
     return line
 
 
-# A model may write anything, the codes that command a terminal among them.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# A model may write anything, the codes that command a terminal and the marks that turn text around among them.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
-def _indented(text: str) -> str:
+def indented(text: str) -> str:
+    """`text` with its further lines set in, and nothing in it that a terminal would obey."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text).replace("\n", "\n    ")
 
 
@@ -49,13 +53,12 @@ class LogFile:
     """train.log: every line, added to what earlier processes of the run wrote."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        self._file = AppendedFile(path)
 
     def observe(self, event: Event) -> None:
         line = line_for(event)
         if line is not None:
-            self._file.write(line + "\n")
-            self._file.flush()
+            self._file.append(f"{line}\n".encode(errors="replace"))
 
     def close(self) -> None:
         self._file.close()

@@ -5,14 +5,26 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from linnet.durable import write_durably
-from linnet.train.events import Evaluated, Event, Logged, Sampled
+from linnet.train.events import Evaluated, Event, Logged, Refused, Sampled
+from linnet.train.observers.appended import AppendedFile
 
 
-def record_for(event: Logged | Evaluated) -> dict[str, Any]:
+def record_for(event: Logged | Evaluated | Refused) -> dict[str, Any]:
     """The numbers of `event` under their names in metrics.jsonl."""
+    if isinstance(event, Refused):
+        incident = event.incident
+        return {
+            "step": incident.step,
+            "incident": incident.reason,
+            "incident_action": incident.action,
+            "incident_loss": incident.loss,
+            "incident_grad_norm": incident.grad_norm,
+            "incident_bound": incident.bound,
+            "incident_first_sample": incident.first_sample,
+        }
     if isinstance(event, Logged):
         return {
             "step": event.step,
@@ -44,18 +56,24 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().split(b"\n"):
         try:
             record = json.loads(line)
-        except ValueError:  # no JSON, or no UTF-8
+        except (ValueError, RecursionError):  # no JSON, or no UTF-8
             continue
-        if isinstance(record, dict) and "step" in record:
+        if isinstance(record, dict) and type(record.get("step")) is int:
             records.append(record)
     return records
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drop the records of steps after `step`, which a resumed run writes again; the file is replaced whole."""
-    if path.exists():
-        kept = [record for record in read_records(path) if record["step"] <= step]
-        write_durably(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept))
+    """Drop the records of steps after `step`, which a resumed run writes again, and half lines.
+
+    The file is replaced whole, and left alone where nothing is to be dropped: a full disk is no reason to refuse that.
+    """
+    if not path.exists():
+        return
+    kept = [record for record in read_records(path) if record["step"] <= step]
+    content = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept).encode()
+    if content != path.read_bytes():
+        write_durably(path, content)
 
 
 class JsonLines:
@@ -66,25 +84,24 @@ class JsonLines:
         self._samples = self._open(directory / "samples.jsonl", first_step)
 
     @staticmethod
-    def _open(path: Path, first_step: int) -> TextIO:
+    def _open(path: Path, first_step: int) -> AppendedFile:
         forget_after(path, first_step)
-        return path.open("a", encoding="utf-8")
+        return AppendedFile(path)
 
     def observe(self, event: Event) -> None:
-        if isinstance(event, Logged | Evaluated):
+        if isinstance(event, Logged | Evaluated | Refused):
             self._write(self._metrics, record_for(event))
         elif isinstance(event, Sampled):
             self._write(self._samples, {"step": event.step, "prompt": event.prompt, "text": event.text})
 
     @staticmethod
-    def _write(file: TextIO, record: dict[str, Any]) -> None:
+    def _write(file: AppendedFile, record: dict[str, Any]) -> None:
         # JSON has no NaN or infinity: a loss that is not a number is written as null.
         finite = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in record.items()
         }
-        file.write(json.dumps(finite, ensure_ascii=False) + "\n")
-        file.flush()
+        file.append((json.dumps(finite, ensure_ascii=False) + "\n").encode())
 
     def close(self) -> None:
         self._metrics.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import html
 from pathlib import Path
 from typing import Any, Literal
 
 from linnet.errors import UserError
-from linnet.train.events import Evaluated, Event, Logged, Sampled
+from linnet.train.events import Evaluated, Event, Logged, Refused, Sampled
 from linnet.train.observers.metrics import record_for
 
 
@@ -26,6 +27,7 @@ class WeightsAndBiases:
         except ImportError as error:
             raise UserError("train.wandb needs the wandb package: pip install 'linnet[wandb]'") from error
         self._html = wandb.Html
+        self._refusals = (wandb.errors.Error, OSError)
         try:
             self._run = wandb.init(
                 project=project,
@@ -41,7 +43,13 @@ class WeightsAndBiases:
             raise UserError(f"train.wandb {mode}: {error}; log in with `wandb login`, or use offline") from error
 
     def observe(self, event: Event) -> None:
-        if isinstance(event, Logged | Evaluated):
+        try:
+            self._log(event)
+        except self._refusals as error:
+            raise OSError(errno.EIO, f"wandb: {error}") from error
+
+    def _log(self, event: Event) -> None:
+        if isinstance(event, Logged | Evaluated | Refused):
             record = record_for(event)
             self._run.log({key: value for key, value in record.items() if key != "step"}, step=event.step)
         elif isinstance(event, Sampled):

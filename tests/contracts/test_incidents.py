@@ -1,0 +1,221 @@
+"""Promise: a spike or a loss that is no number never reaches the weights, is kept for a person to look at, and whatever
+the config then does about it is the same run however often it is stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from linnet.checkpoint import read_checkpoint
+from linnet.config import build_config
+from linnet.data import Batch, TrainingBatches, load_prepared
+from linnet.train import Outcome, read_incidents, run_training, step
+from linnet.train.incidents import MOST_IN_A_ROW, MOST_ROLLBACKS
+from small_runs import Result
+
+Tiny = Callable[..., dict[str, Any]]
+BAD = 44  # the step whose samples are poisoned, counted from 0
+STEPS = 60
+TRAIN = {"max_steps": STEPS, "save_every": 10, "log_every": 7, "eval_every": 0, "sample_every": 0, "keep_last": 2}
+OPTIM = {"max_lr": 3e-3, "min_lr": 1e-3, "warmup_steps": 5, "total_steps": STEPS}
+
+
+class Poison:
+    """Multiplies the loss of the micro-batches of some steps, wherever in training they are read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: Callable[[int], bool] = lambda data_step: data_step == BAD
+        self.factor = float("nan")
+        self.read: list[int] = []
+        loss, batches = step.summed_cross_entropy, TrainingBatches.micro_batches
+        bitten: set[int] = set()
+
+        def remembering(these: TrainingBatches, data_step: int) -> list[Batch]:
+            self.read.append(data_step)
+            made = list(batches(these, data_step))
+            bitten.clear()
+            bitten.update(id(batch.targets) for batch in made if self.steps(data_step))
+            return made
+
+        def poisoned(logits: Tensor, targets: Tensor) -> Tensor:
+            return loss(logits, targets) * (self.factor if id(targets) in bitten else 1.0)
+
+        monkeypatch.setattr(TrainingBatches, "micro_batches", remembering)
+        monkeypatch.setattr(step, "summed_cross_entropy", poisoned)
+
+
+@pytest.fixture
+def poison(monkeypatch: pytest.MonkeyPatch) -> Poison:
+    return Poison(monkeypatch)
+
+
+def _train(tiny: Tiny, directory: Path, **train: Any) -> Outcome:
+    return run_training(build_config(tiny(optim=OPTIM, train={**TRAIN, **train})), directory)
+
+
+def _end(directory: Path) -> dict[str, Any]:
+    latest = directory / "checkpoints" / "latest"
+    files: dict[str, Any] = {
+        name: (latest / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")
+    }
+    return {**files, "state": json.loads((latest / "state.json").read_text())}
+
+
+@pytest.mark.parametrize(("factor", "reason"), [(float("nan"), "loss"), (float("inf"), "loss"), (1e4, "spike")])
+def test_a_refused_step_changes_nothing_and_is_told(
+    tiny: Tiny, poison: Poison, tmp_path: Path, factor: float, reason: str
+) -> None:
+    poison.factor = factor
+    assert _train(tiny, tmp_path, save_every=1, keep_last=STEPS, log_every=10).ending == "complete"
+
+    before, after, later = (
+        read_checkpoint(tmp_path / "checkpoints" / f"step_{number:08d}") for number in (BAD, BAD + 1, BAD + 2)
+    )
+    assert all(torch.equal(before.model[name], after.model[name]) for name in before.model)
+    assert not all(torch.equal(later.model[name], after.model[name]) for name in before.model)
+    for number, kept in before.optimizer["state"].items():
+        assert all(torch.equal(kept[name], after.optimizer["state"][number][name]) for name in kept)
+
+    (incident,) = read_incidents(tmp_path / "incidents")
+    assert (incident["step"], incident["reason"], incident["action"]) == (BAD + 1, reason, "skip")
+    assert (incident["first_sample"], incident["last_sample"]) == (BAD * 4, BAD * 4 + 3)
+    assert f"INCIDENT: step {BAD + 1} is not applied" in (tmp_path / "train.log").read_text()
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if record.get("incident") == reason] == [BAD + 1]
+    losses = {record["step"]: record["loss"] for record in records if "loss" in record}
+    assert all(0 < loss < 10 for loss in losses.values()), losses
+    assert len(losses) == STEPS // 10
+
+
+def test_the_text_of_the_batch_is_kept(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    settings = tiny(optim=OPTIM, train=TRAIN)
+    run_training(build_config(settings), tmp_path)
+    (incident,) = read_incidents(tmp_path / "incidents")
+    (prepared,) = {
+        line.split(" | ")[0] for line in (tmp_path / "train.log").read_text().splitlines() if "Data: " in line
+    }
+    data = load_prepared(Path(prepared.removeprefix("Data: ")))
+    from linnet.train.assemble import build_batches
+
+    rows = [
+        row
+        for batch in build_batches(build_config(settings), data, torch.device("cpu")).micro_batches(BAD)
+        for row in batch.inputs
+    ]
+    assert [window["text"] for window in incident["windows"]] == [data.tokenizer.decode(row.tolist()) for row in rows]
+    assert [window["sample"] for window in incident["windows"]] == list(range(BAD * 4, BAD * 4 + 4))
+
+
+@pytest.mark.parametrize("on_spike", ["skip", "rollback"])
+@pytest.mark.parametrize("stops", [[37], [BAD], [BAD + 1], [42, 47, 53], [3, 45, 46]])
+def test_a_run_stopped_around_an_incident_is_the_straight_run(
+    tiny: Tiny, poison: Poison, tmp_path: Path, on_spike: str, stops: list[int]
+) -> None:
+    poison.factor = 1e4
+    _train(tiny, tmp_path / "straight", on_spike=on_spike)
+    for stop in [*stops, STEPS]:
+        _train(tiny, tmp_path / "stopped", on_spike=on_spike, max_steps=stop)
+    assert _end(tmp_path / "stopped") == _end(tmp_path / "straight")
+    names = [sorted(path.name for path in (tmp_path / run / "incidents").iterdir()) for run in ("straight", "stopped")]
+    assert names[0] == names[1]
+    assert len(names[0]) == 1
+
+
+def test_a_rollback_passes_over_the_data_since_the_checkpoint(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    outcome = _train(tiny, tmp_path, on_spike="rollback")
+    assert (outcome.ending, outcome.step) == ("complete", STEPS)
+    ahead = BAD + 1 - 40  # back to the checkpoint of step 40
+    trained = [number for number in poison.read if number != BAD]
+    assert trained == [*range(BAD), *range(BAD + 1, STEPS + ahead)]
+    state = _end(tmp_path)["state"]
+    assert (state["train"]["step"], state["train"]["data_step"]) == (STEPS, STEPS + ahead)
+    assert state["next_sample"] == (STEPS + ahead) * 4
+    assert (
+        f"ROLLBACK: from step {BAD + 1} to step 40; the samples up to {(BAD + 1) * 4 - 1} are passed over"
+        in (tmp_path / "train.log").read_text()
+    )
+    steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+
+
+def test_a_rollback_before_the_first_checkpoint_begins_anew(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    poison.steps = lambda data_step: data_step == 4
+    assert _train(tiny, tmp_path / "one", on_spike="rollback").ending == "complete"
+    _train(tiny, tmp_path / "two", on_spike="rollback", max_steps=3)
+    _train(tiny, tmp_path / "two", on_spike="rollback")
+    assert _end(tmp_path / "two") == _end(tmp_path / "one")
+    assert _end(tmp_path / "one")["state"]["train"]["data_step"] == STEPS + 5
+
+
+def test_the_checkpoint_to_return_to_outlives_those_of_signals(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    for stop in (41, 42, 43, STEPS):
+        _train(tiny, tmp_path / "stopped", on_spike="rollback", max_steps=stop, keep_last=1)
+    _train(tiny, tmp_path / "straight", on_spike="rollback", keep_last=1)
+    assert _end(tmp_path / "stopped") == _end(tmp_path / "straight")
+
+
+def test_stop_ends_the_run_and_the_same_command_goes_on_behind_it(
+    tiny: Tiny, poison: Poison, tmp_path: Path, linnet: Callable[..., Result]
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(tiny(optim=OPTIM, train={**TRAIN, "on_spike": "stop"})))
+    first = linnet("train", path, "--run_dir", tmp_path / "run")
+    assert first.code == 3, first.err
+    assert f"STOPPED by an incident at step {BAD + 1}/{STEPS}" in first.out
+    second = linnet("train", path, "--run_dir", tmp_path / "run")
+    assert second.code == 0, second.err
+    assert f"RESUME: starting from global_step={BAD + 1}" in second.out
+    _train(tiny, tmp_path / "skipped", on_spike="skip")
+    assert _end(tmp_path / "run") == _end(tmp_path / "skipped")
+
+
+def test_a_run_that_refuses_step_after_step_ends(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    poison.steps = lambda data_step: data_step >= BAD
+    outcome = _train(tiny, tmp_path / "skip", max_steps=2 * STEPS)
+    assert (outcome.ending, outcome.step) == ("incident", BAD + MOST_IN_A_ROW)
+    assert len(read_incidents(tmp_path / "skip" / "incidents")) == MOST_IN_A_ROW
+
+    outcome = _train(tiny, tmp_path / "rollback", on_spike="rollback")
+    assert outcome.ending == "incident"
+    assert len(read_incidents(tmp_path / "rollback" / "incidents")) == MOST_ROLLBACKS + 1
+
+
+def test_what_is_refused_late_is_refused_the_same(
+    tiny: Tiny, poison: Poison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU works ahead of the program, which then asks for several steps at once."""
+    from linnet.train.training import Training
+
+    for on_spike in ("skip", "rollback"):
+        _train(tiny, tmp_path / f"{on_spike}-at-once", on_spike=on_spike)
+    take_step = Training.take_step
+
+    def hurried(training: Training) -> None:
+        training.refusals.at_once = False
+        take_step(training)
+
+    monkeypatch.setattr(Training, "take_step", hurried)
+    for on_spike in ("skip", "rollback"):
+        _train(tiny, tmp_path / f"{on_spike}-late", on_spike=on_spike)
+        assert _end(tmp_path / f"{on_spike}-late") == _end(tmp_path / f"{on_spike}-at-once")
+
+
+def test_a_healthy_run_is_the_same_with_and_without_the_guard(tiny: Tiny, tmp_path: Path) -> None:
+    for threshold in (0.0, 8.0):
+        _train(tiny, tmp_path / str(threshold), spike_threshold=threshold)
+        assert not (tmp_path / str(threshold) / "incidents").exists()
+    assert _end(tmp_path / "0.0") == _end(tmp_path / "8.0")
+
+
+def test_a_run_that_learns_nothing_is_told_so(tiny: Tiny, tmp_path: Path) -> None:
+    slow = {"max_lr": 1e-12, "min_lr": 0.0, "warmup_steps": 5, "total_steps": 300}
+    config = build_config(tiny(optim=slow, train={**TRAIN, "max_steps": 230, "grad_accum": 1, "batch_size": 1}))
+    run_training(config, tmp_path)
+    assert (tmp_path / "train.log").read_text().count("nothing was learned") == 1
