@@ -3,137 +3,102 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from linnet.cli.terminal import printable
+from linnet.cli.doctor_parity import parity
+from linnet.cli.doctor_resume import verify_resume
+from linnet.cli.overrides import ACCEPTS_OVERRIDES, path_and_overrides
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
-    from linnet.interop.parity import Check, ParityReport, Side
-    from linnet.model import TransformerLM
-    from linnet.tokenizer import Tokenizer
+    from linnet.doctor import Diagnosis
 
 
-@click.group("doctor")
-def command() -> None:
-    """Checks that prove a model right, or name what is wrong with it.
+class _Examination(click.Command):
+    """`linnet doctor SUBJECT`, whose help names the commands beside it."""
 
-    \b
-    Examples:
-      linnet doctor parity exports/demo
-      linnet doctor parity runs/demo exports/demo
-    """
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, beside.get_short_help_str(100)) for name, beside in command.commands.items()])
 
 
-@command.command("parity", short_help="Prove that two models compute the same, or name why not.")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="[B]", required=False)
+class _Doctor(click.Group):
+    """A group whose first word, where it is none of its commands, is what is to be examined."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args and args[0] in self.commands:
+            return super().make_context(info_name, args, parent, **extra)
+        return examine.make_context(info_name, args, parent, **extra)
+
+
+@click.command("doctor", cls=_Examination, context_settings=ACCEPTS_OVERRIDES)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SUBJECT [--SECTION.KEY VALUE]...")
+@click.option("--only", multiple=True, metavar="NAME", help="Make this check alone, or those with the word in them.")
+@click.option("--claims", type=click.Path(path_type=Path), metavar="FILE", help="Hold its numbers against a run's log.")
+@click.option("--run_dir", "--run-dir", type=click.Path(path_type=Path), help="Where a config's run would be.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def parity(first: str, second: str | None, as_json: bool) -> None:
-    """Hold two models against each other: settings, weights, logits, greedy text and tokenizers.
+def examine(
+    words: tuple[str, ...], only: tuple[str, ...], claims: Path | None, run_dir: Path | None, as_json: bool
+) -> None:
+    """Prove a setup right, or name what is wrong with it: one line a check, and the remedy.
 
-    A and B are run directories, checkpoints in them, directories in Hugging Face's format or .gguf files. A run is
-    computed by linnet, a directory in Hugging Face's format by transformers, a .gguf file by llama.cpp; `linnet:` or
-    `transformers:` before a directory says otherwise. Such a directory alone is held against itself, as linnet reads it
-    and as transformers does.
-
-    Exit code 0: the two are proven the same, logits to 1e-4 in float32. Where one of them stores narrower weights, the
-    other's are rounded alike first, and what that changes is held to a bound of its own. Exit code 2: they are not, and
-    the message names the likeliest reason.
+    SUBJECT is a config, before it is trained; a run, also while it is in progress; or a model in Hugging Face's format.
+    Of a config and a run the trainer is rehearsed too: a few real steps, saves and resumptions in a temporary
+    directory. Text that was not prepared yet is prepared first, as `linnet train` would. A subject that is called like
+    a command below is given as ./NAME.
 
     \b
     Examples:
-      linnet doctor parity exports/demo
+      linnet doctor configs/demo.yaml
+      linnet doctor configs/demo.yaml --train.batch_size 64 --only memory
+      linnet doctor runs/demo
+      linnet doctor runs/demo --claims README.md
+      linnet doctor exports/demo --json
+      linnet doctor verify-resume configs/demo.yaml
       linnet doctor parity runs/demo exports/demo
-      linnet doctor parity runs/demo demo.gguf --json
-      linnet doctor parity linnet:SmolLM2-135M transformers:SmolLM2-135M
-    """
-    from linnet.cli.progress import progress_reporter
-    from linnet.interop.parity import compare
 
-    with progress_reporter() as report:
-        one, other = _sides(first, second)
-        found = compare(one, other, progress=report)
+    Exit code 0: no check failed. Exit code 2: some did, and the last line names them.
+    """
+    subject, overrides = path_and_overrides(words)
+    if subject is None:
+        raise UserError(
+            "what is to be examined? Give a config, a run, or a model in Hugging Face's format, as in "
+            "`linnet doctor configs/demo.yaml`"
+        )
+    from linnet.cli.doctor_lines import examining, print_summary, tell
+    from linnet.doctor import diagnose
+
+    out = sys.stdout
+    with examining() as report:
+        found = diagnose(
+            subject,
+            overrides,
+            run_dir=run_dir,
+            claims=claims,
+            only=only,
+            progress=report,
+            on_finding=None if as_json else lambda finding: tell(finding, out),
+        )
     if as_json:
         click.echo(json.dumps(found.as_json(), allow_nan=False, ensure_ascii=False))
     else:
-        print_parity(found)
-    if not found.proven:
-        raise UserError(found.refusal())
+        print_summary(found)
+    if not found.healthy:
+        raise UserError(_refusal(found))
 
 
-@contextmanager
-def refusals_shown(shown: bool = True) -> Iterator[None]:
-    """Print everything that was compared where the block refuses a model, before the sentence that ends the command."""
-    from linnet.interop.unproven import Unproven
-
-    try:
-        yield
-    except Unproven as unproven:
-        if shown:
-            print_parity(unproven.report)
-        raise
+def _refusal(found: Diagnosis) -> str:
+    names = [finding.name for finding in found.failed]
+    what = "1 check" if len(names) == 1 else f"{len(names)} checks"
+    return f"{found.subject}: {what} failed: {', '.join(names)}"
 
 
-def _sides(first: str, second: str | None) -> tuple[Side, Side]:
-    from linnet.interop.parity import is_huggingface_directory, open_side, split_engine
-
-    if second is not None:
-        return open_side(first, _load_run), open_side(second, _load_run)
-    engine, path = split_engine(first)
-    if engine is not None or not is_huggingface_directory(path):
-        raise UserError(
-            f"{first}: what should it be held against? Give B: an export of it, a directory or a .gguf file"
-        )
-    return open_side(f"linnet:{path}", _load_run), open_side(f"transformers:{path}", _load_run)
-
-
-def _load_run(path: Path) -> tuple[TransformerLM, Tokenizer, str]:
-    from linnet.cli.models import load_run_or_model
-
-    # On the CPU, where float32 is float32: on a GPU products may be computed with fewer bits.
-    loaded = load_run_or_model(path, "cpu")
-    return loaded.model, loaded.tokenizer, loaded.description
-
-
-def print_parity(report: ParityReport) -> None:
-    """Print what was compared, a line each, and what is wrong."""
-    for side, versions, storage in zip((report.first, report.second), report.versions, report.storage, strict=True):
-        click.echo(f"{side}: {', '.join(f'{name} {version}' for name, version in versions.items())}; weights {storage}")
-    click.echo()
-    print_checks(report)
-    for text, which in zip(report.continuations, ("first", "second"), strict=True):
-        if text:
-            click.echo(f"\ngreedy, {which}: {printable(text)}")
-    click.echo()
-    for note in report.notes:
-        click.echo(f"note: {note}")
-    for finding in report.findings:
-        click.echo(f"found: {printable(finding)}")
-    if report.proven:
-        within = " as far as the notes above say" if report.notes else ""
-        click.echo(f"proven: {report.first} and {report.second} compute the same{within}")
-
-
-def print_checks(report: ParityReport) -> None:
-    """Print a line for each check: whether it passed, its figure, its bound, and of what."""
-    from linnet.cli.tables import print_table
-
-    rows = [
-        (_verdict(check), check.name, _number(check.figure), _number(check.bound), check.detail)
-        for check in report.checks
-    ]
-    print_table(rows, ("", "check", "figure", "bound", "of what"), right=("figure", "bound"))
-
-
-def _verdict(check: Check) -> str:
-    return "ok" if check.passed else "FAILED"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+command = _Doctor("doctor", help=examine.help, short_help=examine.short_help)
+command.add_command(parity)
+command.add_command(verify_resume)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from linnet.cli.terminal import printable
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def command(
       linnet export runs/demo --format space
       linnet export runs/demo --format weights --dtype bfloat16
     """
-    from linnet.cli.doctor import refusals_shown
+    from linnet.cli.doctor_parity import refusals_shown
     from linnet.cli.export_formats import FORMATS, Request
     from linnet.cli.models import load_run_or_model
     from linnet.cli.progress import progress_reporter
@@ -110,7 +111,7 @@ def command(
                 progress=report,
             )
         )
-    click.echo(f"from {loaded.description}")
+    click.echo(f"from {printable(loaded.description)}")
     _tell(written)
     if repository is not None:
         _push(written, repository, private)
@@ -137,21 +138,21 @@ def _default_place(model: Path, loaded: StoredModel, chosen: Format, name: str, 
 
 
 def _tell(written: Written) -> None:
-    from linnet.cli.doctor import print_checks
+    from linnet.cli.doctor_parity import print_checks
     from linnet.cli.progress import amount
     from linnet.cli.tables import print_table
 
     click.echo(f"wrote {written.path}")
     print_table([(f"  {name}", amount(size, "B")) for name, size in written.files.items()], ("", "size"), ("size",))
     for line in written.lines:
-        click.echo(line)
+        click.echo(printable(line))
     if written.report is not None:
         click.echo(f"compared with {written.report.second}")
         print_checks(written.report)
         for finding in () if written.report.proven else written.report.findings:
-            click.echo(f"linnet: UNPROVEN: {finding}", err=True)
+            click.echo(f"linnet: UNPROVEN: {printable(finding)}", err=True)
     for warning in written.warnings:
-        click.echo(f"linnet: {warning}", err=True)
+        click.echo(f"linnet: {printable(warning)}", err=True)
     for line in written.next:
         click.echo(f"next: {line}")
 

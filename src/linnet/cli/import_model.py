@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from linnet.cli.terminal import printable
+from linnet.cli.terminal import is_terminal, printable
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def command(model: str, out: Path | None, force: bool, as_json: bool) -> None:
       linnet import downloads/SmolLM2-135M --out models/smollm2
       linnet train more.yaml --model.init_from models/smollm2
     """
-    from linnet.cli.doctor import refusals_shown
+    from linnet.cli.doctor_parity import refusals_shown
     from linnet.cli.progress import progress_reporter
     from linnet.interop.hub import model_directory
     from linnet.interop.huggingface import inspect_hf, is_linnets_own
@@ -60,7 +60,7 @@ def command(model: str, out: Path | None, force: bool, as_json: bool) -> None:
     with refusals_shown(not as_json), progress_reporter() as report:
         done = import_hf(source, target, keys, force=force, progress=report)
     if as_json:
-        click.echo(json.dumps(_summary(done, keys), ensure_ascii=False, allow_nan=False))
+        click.echo(json.dumps(_summary(done, keys), ensure_ascii=is_terminal(), allow_nan=False))
     else:
         _print_import(done)
 
@@ -96,7 +96,7 @@ def _some(names: tuple[str, ...]) -> str:
 
 
 def _print_import(done: Import) -> None:
-    from linnet.cli.doctor import print_parity
+    from linnet.cli.doctor_parity import print_parity
     from linnet.cli.progress import amount
 
     click.echo()
@@ -105,7 +105,7 @@ def _print_import(done: Import) -> None:
     else:
         print_parity(done.report)
         if not done.report.proven:
-            click.echo(f"linnet: UNPROVEN: {done.report.refusal()}", err=True)
+            click.echo(f"linnet: UNPROVEN: {printable(done.report.refusal())}", err=True)
     click.echo(f"\nwrote {done.directory} ({amount(sum(done.files.values()), 'B')} in {len(done.files)} files)")
     place = shlex.quote(str(done.directory))
     click.echo(f'next: linnet generate {place} --prompt "Once upon a time"')

@@ -31,10 +31,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("linnet.cli.evaluate", "Measure loss, perplexity and bits per byte."),
     "import": ("linnet.cli.import_model", "Bring in a model of the Llama family, proven against transformers."),
     "export": ("linnet.cli.export", "Write a model for transformers, llama.cpp, a Space, or for inference alone."),
-    "doctor": ("linnet.cli.doctor", "Prove that two models compute the same; name why they do not."),
+    "doctor": ("linnet.cli.doctor", "Prove a config, a run or a model right; name the mistake in it."),
     "runs": ("linnet.cli.runs", "List the runs of a directory."),
 }
 
+LONGEST_SENTENCE = 4000  # characters
 EXIT_USER_ERROR = 2
 EXIT_DEFECT = 1
 EXIT_INTERRUPTED = 130
@@ -176,8 +177,11 @@ def fail(error: Exception, debug: bool) -> NoReturn:
     if debug:
         raise error
     sentence, code = explain(error)
-    # What a file of others holds may stand in the sentence, and must not move the cursor.
-    print(f"linnet: {printable(sentence)}", file=sys.stderr)
+    # What a file of others holds may stand in the sentence, and must neither move the cursor nor fill the screen.
+    shown = printable(sentence)
+    if len(shown) > LONGEST_SENTENCE:
+        shown = f"{shown[: LONGEST_SENTENCE // 2]} ... {shown[-LONGEST_SENTENCE // 2 :]}"
+    print(f"linnet: {shown}", file=sys.stderr)
     sys.exit(code)
 
 
