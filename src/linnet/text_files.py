@@ -9,8 +9,8 @@ from typing import Any
 
 from linnet.errors import UserError
 
-# The greatest tokenizer.json at large is a tenth of this; more than it is no file to be read whole.
-MOST_JSON_BYTES = 2**28
+# The greatest tokenizer.json at large is half of this; read, JSON can take thirty times as much memory.
+MOST_JSON_BYTES = 2**26
 
 
 def read_text(path: Path) -> str:
@@ -80,8 +80,9 @@ def write_text(path: Path, text: str) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        aside.unlink(missing_ok=True)
         try:
-            with aside.open("wb") as file:
+            with aside.open("xb") as file:  # never through a link that somebody laid there
                 file.write(text.encode())
                 file.flush()
                 os.fsync(file.fileno())

@@ -21,6 +21,7 @@ import yaml
 from linnet.checkpoint import list_checkpoints
 from linnet.config import build_config
 from linnet.train import read_records, run_training
+from zygote import zygote
 
 STEPS = 10
 Tiny = Callable[..., dict[str, Any]]
@@ -209,3 +210,23 @@ def test_a_signal_saves_and_tells_by_its_exit_code(tiny: Tiny, tmp_path: Path, n
     step, checkpoint = list_checkpoints(directory / "checkpoints")[-1]
     assert step > 0
     assert f"CHECKPOINT: saved {checkpoint}" in out
+
+
+@pytest.mark.parametrize("phase", ["evaluate", "sample"])
+def test_a_kill_while_watching_loses_no_step(tiny: Tiny, tmp_path: Path, phase: str) -> None:
+    """The checkpoint comes first: the run goes on at the step that was being watched, and watches it then."""
+    watched = {"max_steps": 6, "save_every": 3, "eval_every": 3, "sample_every": 3}
+    kill = (
+        f"import signal, linnet.train.training as t; t.Training.{phase} = "
+        "lambda training: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(tiny(train=watched)))
+    words = ("train", "run.yaml", "--run_dir", "run")
+    assert zygote().linnet(*words, directory=tmp_path, before=kill).code() == -signal.SIGKILL
+    again = zygote().linnet(*words, directory=tmp_path)
+    assert again.code() == 0, again.said
+    assert "RESUME: starting from global_step=3" in again.said
+    straight = _train(tiny(train=watched), tmp_path / "straight")
+    assert _hashes(tmp_path / "run") == _hashes(straight)
+    assert _losses(tmp_path / "run") == _losses(straight)
+    assert (tmp_path / "run" / "samples.jsonl").read_text() == (straight / "samples.jsonl").read_text()

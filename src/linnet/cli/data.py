@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from linnet.cli.overrides import ACCEPTS_OVERRIDES, path_and_overrides
+from linnet.cli.terminal import for_standard_output, printable
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -145,5 +146,6 @@ def _print_samples(prepared: PreparedData, samples: int, seq_len: int) -> None:
         taken = min(samples, count)
         for index in (number * count // taken for number in range(taken)):
             tokens = stream.windows(np.array([index]), seq_len)[0]
-            click.echo(f"\n--- {name}, window {index:,} of {count:,}, {seq_len} tokens and the one after ---")
-            click.echo(prepared.tokenizer.decode(tokens))
+            where = f"{printable(name)}, window {index:,} of {count:,}"
+            click.echo(f"\n--- {where}, {seq_len} tokens and the one after ---")
+            click.echo(for_standard_output(prepared.tokenizer.decode(tokens)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from linnet.cli.json_lines import json_line
+from linnet.cli.terminal import printable
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -143,9 +144,9 @@ def _measure(
 
 
 def _print(record: dict[str, Any]) -> None:
-    click.echo(f"model           {record['model']}")
+    click.echo(f"model           {printable(record['model'])}")
     click.echo(
-        f"text            {record['text']}: {record['windows']:,} windows of {record['seq_len']} tokens, "
+        f"text            {printable(record['text'])}: {record['windows']:,} windows of {record['seq_len']} tokens, "
         f"{record['tokens']:,} tokens, {record['bytes']:,} bytes"
     )
     click.echo(f"loss            {record['loss']:.4f} nats per token")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from linnet.cli.terminal import for_standard_output, is_terminal
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -121,9 +122,9 @@ def write_all(
             continue
         if index:
             click.echo("-" * 20)
-        click.echo(prompt, nl=False)
+        click.echo(for_standard_output(prompt), nl=False)
         for piece in stream:
-            click.echo(piece, nl=False)
+            click.echo(for_standard_output(piece), nl=False)
         click.echo()
         if sys.stderr.isatty():
             click.secho(_rate(stream.completion()), err=True, dim=True)
@@ -153,8 +154,9 @@ def read_prompts(file: str) -> list[str]:
 def _prompt_of(line: str, where: str) -> str:
     try:
         value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UserError(f'{where}: is not JSON ({error.msg}): give {{"prompt": "..."}} on each line') from error
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply, or a number without end"
+        raise UserError(f'{where}: is not JSON ({reason}): give {{"prompt": "..."}} on each line') from error
     if not isinstance(value, dict) or not isinstance(value.get("prompt"), str):
         raise UserError(f'{where}: has no text "prompt": give {{"prompt": "..."}} on each line')
     return str(value["prompt"])
@@ -170,7 +172,7 @@ def _as_json(prompt: str, completion: Completion) -> str:
         "seconds": round(completion.seconds, 4),
         "seed": completion.seed,
     }
-    return json.dumps(fields, ensure_ascii=False)
+    return json.dumps(fields, ensure_ascii=is_terminal())
 
 
 def _rate(completion: Completion) -> str:

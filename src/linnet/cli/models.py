@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from linnet.checkpoint import DamagedCheckpoint
+from linnet.cli.terminal import printable
 from linnet.runtime import choose_device
 from linnet.train import StoredModel, read_stored_model
 
@@ -24,4 +25,4 @@ def load_run_or_model(path: Path, device: str = "auto") -> StoredModel:
 
 
 def _tell(damage: DamagedCheckpoint) -> None:
-    click.echo(f"linnet: {damage}; an older checkpoint is taken in its place", err=True)
+    click.echo(f"linnet: {printable(str(damage))}; an older checkpoint is taken in its place", err=True)

@@ -13,6 +13,8 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from linnet.cli.terminal import printable
+
 Report = Callable[..., None]
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -62,7 +64,7 @@ def _bars() -> Iterator[Report]:
             if description not in tasks:
                 tasks[description] = (
                     time.monotonic(),
-                    progress.add_task(description, total=total, unit=unit, visible=False),
+                    progress.add_task(printable(description), total=total, unit=unit, visible=False),
                 )
             began, task = tasks[description]
             late = time.monotonic() - began > 2
@@ -83,7 +85,7 @@ def _lines() -> Report:
         elif now - printed >= SECONDS_BETWEEN_LINES:
             printed = now
             rate = (done - before) / (now - began)
-            line = f"{description}: {amount(done, unit)}"
+            line = f"{printable(description)}: {amount(done, unit)}"
             if total:
                 line += f" ({done / total:.0%})"
             if rate >= 1:

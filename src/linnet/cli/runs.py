@@ -47,7 +47,7 @@ def _row(run: Any) -> dict[str, Any]:
         max_steps = run.config().train.max_steps
     except UserError as error:
         return {**row, "state": f"damaged: {error}"}
-    records = read_records(run.metrics_file)
+    records = [record for record in read_records(run.metrics_file) if _is_plain(record)]
     losses = [record for record in records if "loss" in record]
     validations = [record for record in records if "val_loss" in record]
     saved = [step for step, _ in list_checkpoints(run.checkpoints)]
@@ -64,9 +64,15 @@ def _row(run: Any) -> dict[str, Any]:
         "saved_step": saved[-1] if saved else None,
         "loss": losses[-1]["loss"] if losses else None,
         "val_loss": validations[-1]["val_loss"] if validations else None,
-        "val_bits_per_byte": validations[-1]["val_bits_per_byte"] if validations else None,
-        "tokens_per_second": losses[-1]["tokens_per_second"] if losses else None,
+        "val_bits_per_byte": validations[-1].get("val_bits_per_byte") if validations else None,
+        "tokens_per_second": losses[-1].get("tokens_per_second") if losses else None,
     }
+
+
+def _is_plain(record: dict[str, Any]) -> bool:
+    """Whether the values shown here are numbers, as linnet writes them; a run may come from anywhere."""
+    shown = ("step", "loss", "val_loss", "val_bits_per_byte", "tokens_per_second")
+    return all(record.get(name) is None or type(record[name]) in (int, float) for name in shown)
 
 
 def _changed(path: Path) -> str:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from linnet.cli.terminal import printable
+
 _WIDTH_WHEN_PIPED = 10_000  # a pipe has no width, and no reason to break or cut off what is in a row
 
 
@@ -18,7 +20,7 @@ class _Console(Console):
 
 
 def print_table(rows: Sequence[Sequence[str]], columns: Sequence[str] = (), right: Collection[str] = ()) -> None:
-    """Print `rows` under the names in `columns`, every cell as it stands.
+    """Print `rows` under the names in `columns`, every cell as it stands, on one line.
 
     Args:
         rows: at least one.
@@ -32,5 +34,6 @@ def print_table(rows: Sequence[Sequence[str]], columns: Sequence[str] = (), righ
     for name in columns or [""] * len(rows[0]):
         table.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # a plain string would have its [markup] and :emoji: replaced
+        # A plain string would have its [markup] and :emoji: replaced, and a Text passes on what a terminal obeys.
+        table.add_row(*(Text(printable(cell)) for cell in row))
     _Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_WHEN_PIPED).print(table)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from linnet.cli.terminal import for_standard_output
 from linnet.cli.tokenizer_argument import load_tokenizer, refuse_to_overwrite, says_too_little
 from linnet.errors import UserError
 
@@ -100,8 +101,8 @@ def decode(tokenizer: str, ids: BinaryIO, raw: bool, pattern: str | None, specia
     vocab = loaded.vocab
     for block in _raw_ids(ids, loaded) if raw else _read_ids(ids):
         known = [vocab[id] if id in vocab else loaded.token_bytes(id) for id in block]  # the latter says what is wrong
-        sys.stdout.write(decoder.decode(b"".join(known)))
-    sys.stdout.write(decoder.decode(b"", True))
+        sys.stdout.write(for_standard_output(decoder.decode(b"".join(known))))
+    sys.stdout.write(for_standard_output(decoder.decode(b"", True)))
 
 
 def _decoded(name: str, report: Report | None) -> Iterator[str]:
@@ -206,7 +207,7 @@ def _npy_ids(file: BinaryIO) -> Iterator[list[int]]:
         shape, _, dtype = read_header(file)
     except ValueError as error:
         raise UserError(f"{file.name}: is a .npy file with a damaged beginning: write it again") from error
-    if dtype.kind not in "ui" or len(shape) != 1:
+    if dtype.kind not in "ui" or len(shape) != 1 or shape[0] < 0:
         raise UserError(f"{file.name}: holds {dtype} of shape {shape}: ids are integers in one dimension")
     left = shape[0]
     while left:

@@ -13,7 +13,7 @@ from linnet.config.model import ModelConfig
 from linnet.config.run import DataConfig, OptimConfig, RunConfig, TokenizerConfig, TrainConfig
 from linnet.config.settings import Settings
 from linnet.config.shorthand import model_fields
-from linnet.config.suggest import nearest
+from linnet.config.suggest import brief, nearest
 from linnet.config.yaml_files import parse_yaml, read_yaml
 from linnet.errors import UserError
 
@@ -76,7 +76,7 @@ def _apply(values: dict[str, Any], dotted: str, text: str) -> dict[str, Any]:
     if section == "model" and current and not (key == "init_from" and isinstance(current, Mapping)):
         current = model_fields(current)
     if not isinstance(current, Mapping):
-        raise UserError(f"{section}: should be a mapping of settings, not {current!r}")
+        raise UserError(f"{section}: should be a mapping of settings, not {brief(current)}")
     return {**values, section: {**current, key: value}}
 
 
@@ -115,7 +115,7 @@ def _sentence(error: ValidationError) -> str:
         known = SECTIONS[path[0]].model_fields if len(path) > 1 else SECTIONS
         return f"{'.'.join(path)}: there is no such setting{nearest(path[-1], known)}; {_known(known)}"
     if kind == "missing":
-        return f"{'.'.join(path[:2])}: has too few values, {first['input']!r}"
+        return f"{'.'.join(path[:2])}: has too few values, {brief(first['input'])}"
     message = message.removeprefix("Value error, ")
     if kind == "value_error":
         return f"{'.'.join(path)}: {message}" if path else message
@@ -123,4 +123,4 @@ def _sentence(error: ValidationError) -> str:
     # A union names its members after the field; the field alone is what the user wrote.
     field = ".".join(path[:2]) if len(path) > 2 and not path[2].isdigit() else ".".join(path)
     given = first["input"]
-    return f"{field}: should be {wanted}, not {given!r}"
+    return f"{field}: should be {wanted}, not {brief(given)}"

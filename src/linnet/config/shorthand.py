@@ -9,7 +9,7 @@ from typing import Any
 from linnet.config.huggingface import from_huggingface, is_huggingface
 from linnet.config.model import ModelConfig
 from linnet.config.presets import PRESETS, preset
-from linnet.config.suggest import nearest
+from linnet.config.suggest import brief, nearest
 from linnet.config.yaml_files import read_yaml
 from linnet.errors import UserError
 from linnet.text_files import read_json_object
@@ -29,7 +29,7 @@ def model_fields(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         return _explicit(preset(value)) if value in PRESETS else _from_path(value)
     if not isinstance(value, dict):
-        raise UserError(f"model: should be a preset's name, a path or a mapping, not {value!r}")
+        raise UserError(f"model: should be a preset's name, a path or a mapping, not {brief(value)}")
     if is_huggingface(value):
         return _explicit(from_huggingface(value, "model"))
     rest = dict(value)
@@ -91,12 +91,14 @@ def _fields_of_source(source: Any) -> dict[str, Any]:
     """
     if not isinstance(source, str) or not Path(source).is_dir():
         raise UserError(
-            f"model.init_from: {source!r} is no directory: give a run, a checkpoint, or what `linnet import` wrote"
+            f"model.init_from: {brief(source)} is no directory: give a run, a checkpoint, or what `linnet import` wrote"
         )
     run = _run_of(Path(source))
     if run is not None:
-        kept = model_fields(read_yaml(run / "config.yaml").get("model", {}))
-        return {name: value for name, value in kept.items() if name != "init_from"}
+        stored = read_yaml(run / "config.yaml").get("model", {})
+        if isinstance(stored, dict):  # a run's own config has every field, and where it began is not asked again
+            stored = {name: value for name, value in stored.items() if name != "init_from"}
+        return model_fields(stored)
     if not (Path(source) / "config.json").is_file():
         raise UserError(f"model.init_from: {source} is neither a run nor a model in Hugging Face's format")
     return _from_path(source)
@@ -115,7 +117,7 @@ def _from_path(value: str) -> dict[str, Any]:
         found = False
     if not found:
         raise UserError(
-            f"model: '{value}' is neither a preset nor a config.json{nearest(value, PRESETS)}; "
+            f"model: {brief(value)} is neither a preset nor a config.json{nearest(value, PRESETS)}; "
             f"presets: {', '.join(PRESETS)}"
         )
     return _explicit(from_huggingface(read_json_object(path), str(path)))

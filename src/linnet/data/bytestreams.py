@@ -6,34 +6,67 @@ import gzip
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import zstandard
 
 from linnet.errors import UserError
 
+Piece = TypeVar("Piece", bytes, str)
+
 CHUNK_BYTES = 1 << 20
 # One KiB of Zstandard can hold 256 blocks of 128 KiB: feeding so little at a time bounds what comes out.
 _ZSTD_FEED_BYTES = 1 << 10
 _ZSTD_WINDOW_BYTES = 1 << 31
+# Prose compresses 3 to 10 times, logs that repeat themselves 100 times; a bomb 1,000 (gzip) to 30,000 times (zst).
+MOST_TIMES_UNPACKED = 200
+UNPACKED_WITHOUT_QUESTION = 1 << 30
 
 
-def read_bytes(path: Path) -> Iterator[bytes]:
+def read_bytes(path: Path, *, bounded: bool = False) -> Iterator[bytes]:
     """The uncompressed bytes of `path` in pieces of about one MiB; `.gz` and `.zst` are taken by their endings.
 
+    Args:
+        path: the file.
+        bounded: the caller stops by itself, so that whatever the file unpacks to can do no harm.
+
     Raises:
-        UserError: if the file cannot be read or its compressed data is damaged or cut short.
+        UserError: if the file cannot be read, its compressed data is damaged or cut short, or it unpacks to so much
+            that it is no text.
     """
-    reader = _READERS.get(path.suffix.lower(), _plain)
+    reader = _READERS.get(path.suffix.lower())
     try:
         with path.open("rb") as file:
-            yield from reader(file, path)
+            if reader is None:
+                yield from _plain(file, path)
+            elif bounded:
+                yield from reader(file, path)
+            else:
+                yield from refusing_bombs(reader(file, path), path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
     except IsADirectoryError as error:
         raise UserError(f"{path}: is a directory, not a file") from error
     except PermissionError as error:
         raise UserError(f"{path}: may not be read: grant read permission") from error
+
+
+def refusing_bombs(pieces: Iterator[Piece], path: Path) -> Iterator[Piece]:
+    """The pieces of the packed file at `path`, as long as they are no more than text can unpack to.
+
+    Raises:
+        UserError: if they are.
+    """
+    packed = unpacked = 0
+    for piece in pieces:
+        packed = packed or path.stat().st_size
+        unpacked += len(piece)
+        if unpacked > max(UNPACKED_WITHOUT_QUESTION, MOST_TIMES_UNPACKED * packed):
+            raise UserError(
+                f"{path}: its {packed:,} bytes unpack to more than {unpacked:,}, {unpacked // max(packed, 1):,} times "
+                "as much, which is a bomb and no text: leave it out, or bound what is read with data.max_bytes"
+            )
+        yield piece
 
 
 def _plain(file: IO[bytes], path: Path) -> Iterator[bytes]:

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from linnet.data.bytestreams import COMPRESSED, read_bytes
+from linnet.data.bytestreams import COMPRESSED, read_bytes, refusing_bombs
 from linnet.errors import UserError
 
-_PARQUET_ROWS = 256
+_PARQUET_ROWS = 16  # a page of a few bytes can stand for rows of many megabytes
 _GATHERED_CHARACTERS = 1 << 20
 _GATHERED_DOCUMENTS = 1 << 12
+LONGEST_LINE = 1 << 26  # bytes of one JSON document; read, it can take thirty times as much memory
 
 
 class Documents(NamedTuple):
@@ -27,18 +28,21 @@ class Documents(NamedTuple):
     ends: bool
 
 
-def read_documents(path: Path, text_field: str, end_of_text: str) -> Iterator[Documents]:
+def read_documents(path: Path, text_field: str, end_of_text: str, *, bounded: bool = False) -> Iterator[Documents]:
     """The documents of one file, its kind taken from its ending; any ending not known is text.
 
+    Args:
+        bounded: as in `read_bytes`.
+
     Raises:
-        UserError: if the file is missing or damaged, not UTF-8, or lacks `text_field`.
+        UserError: if the file is missing or damaged, not UTF-8, lacks `text_field`, or unpacks without measure.
     """
     kind = kind_of(path)
     if kind == ".jsonl":
-        return gathered(_json_lines(path, text_field))
+        return gathered(_json_lines(path, text_field, bounded))
     if kind == ".parquet":
-        return gathered(_parquet(path, text_field))
-    return cut_documents(read_text(path), end_of_text)
+        return gathered(_parquet(path, text_field, bounded=bounded))
+    return cut_documents(read_text(path, bounded=bounded), end_of_text)
 
 
 def kind_of(path: Path) -> str:
@@ -46,7 +50,7 @@ def kind_of(path: Path) -> str:
     return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSED else path.suffix.lower()
 
 
-def read_text(path: Path) -> Iterator[str]:
+def read_text(path: Path, *, bounded: bool = False) -> Iterator[str]:
     """The characters of a UTF-8 file exactly as they are, in pieces.
 
     Raises:
@@ -54,7 +58,7 @@ def read_text(path: Path) -> Iterator[str]:
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0
-    for chunk in read_bytes(path):
+    for chunk in read_bytes(path, bounded=bounded):
         held = len(decoder.getstate()[0])
         try:
             yield decoder.decode(chunk)
@@ -97,15 +101,21 @@ def _not_utf8(path: Path, offset: int) -> UserError:
     return UserError(f"{path}: is not UTF-8 text (byte {offset}): convert it, or leave it out with a glob")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    number = 0
+def _lines(path: Path, bounded: bool) -> Iterator[tuple[int, bytes]]:
+    number = size = 0
     held: list[bytes] = []
-    for chunk in read_bytes(path):
+    for chunk in read_bytes(path, bounded=bounded):
         *whole, rest = chunk.split(b"\n")
         for line in whole:
             number += 1
             held.append(line)
             yield number, _joined(held)
+        size = len(rest) if whole else size + len(rest)
+        if size > LONGEST_LINE:
+            raise UserError(
+                f"{path}:{number + 1}: is longer than {LONGEST_LINE:,} bytes: give one JSON object a line, "
+                "or a text of that length as .txt"
+            )
         held.append(rest)
     yield number + 1, _joined(held)
 
@@ -117,8 +127,8 @@ def _joined(parts: list[bytes]) -> bytes:
     return line
 
 
-def _json_lines(path: Path, text_field: str) -> Iterator[str]:
-    for number, line in _lines(path):
+def _json_lines(path: Path, text_field: str, bounded: bool) -> Iterator[str]:
+    for number, line in _lines(path, bounded):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
@@ -128,12 +138,18 @@ def _json_lines(path: Path, text_field: str) -> Iterator[str]:
         del line
         try:
             record = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        except (ValueError, RecursionError) as error:
+            reason = _why_no_json(error)
             raise UserError(f"{path}:{number}: is not JSON ({reason}): give one JSON object a line") from error
         if not isinstance(record, dict):
             raise UserError(f"{path}:{number}: is not a JSON object: give one object a line, with the text in a field")
         yield text_of(record, text_field, f"{path}:{number}")
+
+
+def _why_no_json(error: ValueError | RecursionError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number of thousands of digits"
 
 
 def text_of(record: dict[str, Any], text_field: str, place: str) -> str:
@@ -161,9 +177,15 @@ def missing_field(place: str, text_field: str, fields: Iterable[str]) -> UserErr
     return UserError(f"{place}: has no field '{text_field}' (there are: {there}): set data.text_field")
 
 
-def _parquet(path: Path, text_field: str) -> Iterator[str]:
+def _parquet(path: Path, text_field: str, *, bounded: bool) -> Iterator[str]:
+    texts = _parquet_texts(path, text_field)
+    return texts if bounded else refusing_bombs(texts, path)
+
+
+def _parquet_texts(path: Path, text_field: str) -> Iterator[str]:
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
         raise UserError(f"{path}: reading Parquet needs pyarrow: pip install 'linnet[parquet]'") from error
@@ -174,9 +196,17 @@ def _parquet(path: Path, text_field: str) -> Iterator[str]:
             if text_field not in columns:
                 raise missing_field(str(path), text_field, columns)
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=[text_field]):
-                for record in batch.to_pylist():
+                column = batch.column(0)
+                if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
+                    longest = pyarrow.compute.max(pyarrow.compute.binary_length(column)).as_py() or 0
+                    if longest > LONGEST_LINE:
+                        raise UserError(
+                            f"{path}: between rows {row + 1} and {row + len(column)} is one of {longest:,} bytes, more "
+                            f"than {LONGEST_LINE:,}: cut it up, or give a text of that length as .txt"
+                        )
+                for text in column.to_pylist():
                     row += 1
-                    yield text_of(record, text_field, f"{path} row {row}")
+                    yield text_of({text_field: text}, text_field, f"{path} row {row}")
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:

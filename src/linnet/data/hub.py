@@ -98,7 +98,10 @@ class HubDataset:
                 rows = saved[self.split]
             else:
                 path = str(root) if root.is_dir() else self.name
-                rows = datasets.load_dataset(path, self.config, split=self.split, streaming=True)
+                # Before version 4 the library would ask whether to run a data set's own code.
+                rows = datasets.load_dataset(
+                    path, self.config, split=self.split, streaming=True, trust_remote_code=False
+                )
         except Exception as error:  # from a wrong name to a broken proxy: to the user all mean that it did not open
             raise self._failed("could not be opened", error) from error
         return rows  # type: ignore[no-any-return]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from linnet.data.shards import open_shards
 from linnet.data.splits import TRAIN, VALIDATION
 from linnet.data.stream import TokenStream
 from linnet.errors import UserError
+from linnet.text_files import read_json_object
 from linnet.tokenizer import Tokenizer
 
 MANIFEST = "dataset.json"
@@ -72,7 +72,9 @@ def load_prepared(directory: str | Path) -> PreparedData:
             for name, facts in manifest["splits"].items()
         }
         train = splits[TRAIN]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{directory / MANIFEST}: is damaged ({error!r}): {_again(directory)}") from error
     tokenizer = Tokenizer.from_pretrained(directory / TOKENIZER)
     if tokenizer.fingerprint != fingerprint:
@@ -81,18 +83,21 @@ def load_prepared(directory: str | Path) -> PreparedData:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise UserError(f"{path.parent}: holds no prepared data (no {path.name}): run `linnet data prepare`")
     try:
-        manifest = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"{path.parent}: holds no prepared data (no {path.name}): run `linnet data prepare`") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is damaged: {_again(path.parent)}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        manifest = read_json_object(path)
+    except UserError as error:
+        raise UserError(f"{path}: is damaged ({str(error).rstrip('.')}): {_again(path.parent)}") from error
+    if manifest.get("format") != FORMAT:
         raise UserError(f"{path}: is not of format {FORMAT}: {_again(path.parent)}")
     return manifest
 
 
 def _open_split(directory: Path, fingerprint: str, names: list[str], tokens: int) -> TokenStream:
+    for name in names:
+        if Path(name).name != name or name == ".." or (directory / name).is_symlink():
+            raise UserError(f"{directory / MANIFEST}: names {name!r}, no file in its directory: {_again(directory)}")
     stream = TokenStream(open_shards([directory / name for name in names]))
     for shard in stream.shards:
         if shard.header.tokenizer_fingerprint != fingerprint:

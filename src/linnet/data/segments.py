@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from linnet.data.splits import SplitDocuments
-from linnet.tokenizer.boundaries import has_boundaries, last_boundary, next_boundary
+from linnet.tokenizer.boundaries import LONGEST_UNCUT, has_boundaries, last_boundary, next_boundary, refuse_endless
 
 SEGMENT_CHARACTERS = 1 << 20
 
@@ -132,6 +132,8 @@ class _Cutter:
         self._open = True
         self._held.append(text)
         self._size += len(text)
+        if self._near == 0 and self._size > LONGEST_UNCUT:  # a pattern of one's own: documents stay whole
+            refuse_endless("".join(self._held))
         if self._size >= (self._long if ends else self._enough):
             self._cut("".join(self._held))
         if ends:
@@ -144,6 +146,7 @@ class _Cutter:
             self._append(text[start:cut], ends=False)
             start, self._searched = cut, 0
         self._held, self._size = [text[start:]], len(text) - start
+        refuse_endless(self._held[0])
         self._enough = 2 * self._size if self._size >= self._long else self._long
 
     def _boundary(self, text: str, start: int) -> int:

@@ -125,7 +125,13 @@ def _read_header(file: IO[bytes], path: Path) -> ShardHeader:
     content, rest = start[_PREFIX.size : _PREFIX.size + length], start[_PREFIX.size + length :]
     if len(start) < HEADER_BYTES or hashlib.sha256(content).digest() != digest or rest.strip(b"\0"):
         raise _damaged(path, "the shard's header is damaged")
-    header = ShardHeader(**json.loads(content))
+    try:
+        header = ShardHeader(**json.loads(content))
+        counts = (header.tokens, header.documents, header.segments, header.text_bytes, header.vocab_size, header.max_id)
+        if not all(type(count) is int and count >= 0 for count in counts) or header.dtype not in _DTYPES:
+            raise ValueError("a count below 0, or an unknown type")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _damaged(path, "the shard's header says nothing that linnet would have written") from error
     if size != header.file_bytes:
         raise _damaged(path, f"has {size} bytes, its header says {header.file_bytes}")
     if header.max_id >= header.vocab_size:

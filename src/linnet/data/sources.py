@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,11 +40,12 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Files:
-    """The documents of files, in the order given."""
+    """The documents of files, in the order given; `bounded` as in `read_documents`."""
 
     paths: tuple[Path, ...]
     text_field: str
     end_of_text: str
+    bounded: bool = field(default=False, kw_only=True)
 
     @property
     def size(self) -> int | None:
@@ -61,7 +62,7 @@ class Files:
 
     def batches(self) -> Iterator[Documents]:
         for path in self.paths:
-            yield from read_documents(path, self.text_field, self.end_of_text)
+            yield from read_documents(path, self.text_field, self.end_of_text, bounded=self.bounded)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,8 @@ def _part(spec: str, data: DataConfig, end_of_text: str) -> Part:
         raise UserError(f"{spec}: there is no such built-in corpus: use builtin:stories or builtin:stdlib")
     if spec.startswith("hf:"):
         return HubDataset.parse(spec, data.text_field)
-    return Files(_resolve(spec, Path(data.directory)), data.text_field, end_of_text)
+    bounded = data.max_bytes is not None
+    return Files(_resolve(spec, Path(data.directory)), data.text_field, end_of_text, bounded=bounded)
 
 
 def _resolve(spec: str, prepared: Path) -> tuple[Path, ...]:
@@ -213,7 +215,13 @@ def _resolve(spec: str, prepared: Path) -> tuple[Path, ...]:
 
 
 def _glob(pattern: str) -> list[str]:
-    return sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
+    """What `pattern` matches; `**` follows no link to a directory, as a link to the one around it never ends."""
+    if "**" not in Path(pattern).parts:
+        return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob refuses absolute patterns
+    root = Path(Path(pattern).anchor)
+    asked = [part.startswith(".") for part in Path(pattern).parts]
+    found = root.glob(str(Path(pattern).relative_to(root)))
+    return sorted(str(path) for path in found if any(asked) or not _hidden(path.relative_to(root)))
 
 
 def _hidden(path: Path) -> bool:

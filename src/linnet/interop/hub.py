@@ -7,7 +7,7 @@ from pathlib import Path
 
 from linnet.errors import UserError
 
-_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*|[\w-]+", re.ASCII)
+_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 # Everything linnet reads; no code, no pictures, no other formats of the same weights.
 _WANTED = ["*.json", "model*.safetensors", "merges.txt", "*.jinja", "README.md", "LICENSE*"]
 
@@ -23,7 +23,8 @@ def model_directory(name: str | Path) -> Path:
         return path
     if path.exists():
         raise UserError(f"{path}: is a file; give the directory that holds config.json and the weights")
-    if not _NAME.fullmatch(str(name)):
+    # Only owner/name is asked for: a mistyped path is not sent to anybody, nor answered with somebody's model.
+    if not _NAME.fullmatch(str(name)) or path.parent.is_dir():
         raise UserError(f"{name}: there is no such directory; give one, or a name on the Hugging Face Hub: owner/model")
     return _fetched(str(name))
 

@@ -19,8 +19,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import regex
 
+from linnet.errors import UserError
 from linnet.tokenizer.patterns import PATTERNS, canonical_pattern
 from linnet.tokenizer.unicode16 import strangers
+
+# In memory a stretch of text that cannot be cut takes a hundred times as many bytes as it has characters.
+LONGEST_UNCUT = 1 << 25
 
 BOUNDARY = r"(?<=\S) |(?<=[\p{L}\p{N}])[^\p{L}\p{M}\p{N}']"
 
@@ -29,6 +33,15 @@ _BEFORE_FIRST = regex.compile(
     r"(?s)(?:\s++|[^\s\p{L}\p{N}]++(?! )|[\p{L}\p{N}]++(?=[\p{M}']))*+(?:[^\s\p{L}\p{N}]++|[\p{L}\p{N}]++)(?=.)"
 )
 _LAST = regex.compile(f"(?r){BOUNDARY}")
+
+
+def refuse_endless(stretch: str) -> None:
+    """Raise UserError if `stretch`, in which there is no place to cut, is longer than anything but damage is."""
+    if len(stretch) > LONGEST_UNCUT:
+        raise UserError(
+            f"the text goes on for more than {LONGEST_UNCUT:,} characters with no place to cut it, from "
+            f"{stretch[:20]!r} on: leave that out, or give a pre-tokenizer with a name where the pattern is your own"
+        )
 
 
 def has_boundaries(pattern: str) -> bool:
@@ -112,6 +125,7 @@ def cut_stream(texts: Iterable[str], characters: int, special_tokens: Sequence[s
             if cut is not None:
                 yield joined[:cut]
             held = [joined[cut or 0 :]]
+            refuse_endless(held[0])
             size = len(held[0])
             # What has no boundary is searched again only once it has doubled.
             enough = max(characters, 2 * size)

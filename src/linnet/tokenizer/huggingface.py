@@ -11,6 +11,7 @@ from typing import Any
 from linnet.errors import UserError
 from linnet.text_files import read_json_object, write_json
 from linnet.tokenizer.patterns import PATTERNS, ambiguous_part, canonical_pattern, named_pattern
+from linnet.tokenizer.pretokenize import check_special_tokens
 from linnet.tokenizer.vocab_files import Merges, check_merges, merge_line, parse_merges, parse_vocab, printable_vocab
 
 # In tokenizer_config.json: the expression means what the regex library takes it to mean.
@@ -157,8 +158,13 @@ def _check_post_processor(post_processor: object, path: Path) -> None:
     if post_processor is None:
         return
     for part in _parts(post_processor, "processors", path):
+        single = part.get("single")
         adds_nothing = part["type"] == "ByteLevel" or (
-            part["type"] == "TemplateProcessing" and [list(item) for item in part.get("single") or []] == [["Sequence"]]
+            part["type"] == "TemplateProcessing"
+            and isinstance(single, list)
+            and len(single) == 1
+            and isinstance(single[0], dict)
+            and list(single[0]) == ["Sequence"]
         )
         if not adds_nothing:
             raise UserError(
@@ -234,14 +240,20 @@ def _written_by_linnet(config_path: Path) -> bool:
 
 def _parts(value: object, key: str, path: Path) -> list[dict[str, Any]]:
     """The members of a possibly nested Sequence, in order; `key` is what a Sequence of this kind calls them."""
-    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-        raise UserError(f"{path} is malformed: {str(value)[:60]!r} should be an object with a 'type'.")
-    if value["type"] != "Sequence":
-        return [value]
-    members = value.get(key)
-    if not isinstance(members, list):
-        raise UserError(f"{path} is malformed: a Sequence without a list {key!r}.")
-    return [part for member in members for part in _parts(member, key, path)]
+    found: list[dict[str, Any]] = []
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            raise UserError(f"{path} is malformed: {str(part)[:60]!r} should be an object with a 'type'.")
+        members = part.get(key)
+        if part["type"] != "Sequence":
+            found.append(part)
+        elif isinstance(members, list):
+            waiting += reversed(members)
+        else:
+            raise UserError(f"{path} is malformed: a Sequence without a list {key!r}.")
+    return found
 
 
 def _names(parts: Sequence[Mapping[str, Any]]) -> str:
@@ -272,7 +284,7 @@ def _added_tokens(listed: object, path: Path) -> dict[str, int]:
     if not isinstance(listed, list):
         raise UserError(f"{path} is malformed: 'added_tokens' should be a list.")
     added: dict[str, int] = {}
-    normalized = []
+    normalized: dict[str, None] = {}
     for entry in listed:
         text = entry.get("content") if isinstance(entry, dict) else None
         if not isinstance(text, str) or type(entry.get("id")) is not int:
@@ -283,20 +295,45 @@ def _added_tokens(listed: object, path: Path) -> dict[str, int]:
         if added.setdefault(text, entry["id"]) != entry["id"]:
             raise UserError(f"{path} gives the added token {text!r} two ids, {added[text]} and {entry['id']}.")
         if entry.get("normalized", not entry.get("special", False)):
-            normalized.append(text)
+            normalized[text] = None
+    try:
+        check_special_tokens(list(added))
+    except UserError as error:
+        raise UserError(f"{path}, added_tokens: {error}") from None
     # The library looks for tokens that are not "normalized" first, in the whole text, and only then for the rest.
-    for late in normalized:
-        for early in added:
-            if early not in normalized and _may_overlap(early, late):
-                raise UserError(
-                    f"{path} sets 'normalized' on the added token {late!r} and not on {early!r}, which can overlap it; "
-                    "give both the same."
-                )
+    overlapping = _overlapping([text for text in added if text not in normalized], list(normalized))
+    if overlapping is not None:
+        early, late = overlapping
+        raise UserError(
+            f"{path} sets 'normalized' on the added token {late!r} and not on {early!r}, which can overlap it; "
+            "give both the same."
+        )
     return added
 
 
-def _may_overlap(one: str, other: str) -> bool:
-    if one in other or other in one:
-        return True
-    shorter = min(len(one), len(other))
-    return any(one.endswith(other[:length]) or other.endswith(one[:length]) for length in range(1, shorter))
+def _overlapping(some: Sequence[str], others: Sequence[str]) -> tuple[str, str] | None:
+    """One of each that can share characters of a text, by an end of one that begins the other or by standing in it."""
+    if not some or not others:
+        return None
+    begins = {text[:length]: text for text in some for length in range(1, len(text) + 1)}
+    ends = {text[start:]: text for text in some for start in range(len(text))}
+    for other in others:
+        for cut in range(len(other)):
+            early = begins.get(other[cut:]) or ends.get(other[: cut + 1])
+            if early is not None:
+                return early, other
+    within = _one_within(some, others)
+    if within is not None:
+        return within
+    within = _one_within(others, some)
+    return None if within is None else within[::-1]
+
+
+def _one_within(inner: Sequence[str], outer: Sequence[str]) -> tuple[str, str] | None:
+    wanted, lengths = set(inner), sorted({len(text) for text in inner})
+    for text in outer:
+        for length in lengths:
+            for start in range(len(text) - length + 1):
+                if text[start : start + length] in wanted:
+                    return text[start : start + length], text
+    return None

@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 import regex
 
 from linnet.config.patterns import ALIASES, PATTERNS, canonical_pattern
+from linnet.errors import UserError
 from linnet.tokenizer.unicode16 import as_in_unicode_16
 
 __all__ = ["ALIASES", "PATTERNS", "ambiguous_part", "canonical_pattern", "named_pattern", "piece_finder"]
@@ -24,6 +25,10 @@ _SPELLINGS: dict[str, str] = {
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*"
     r"|\s*[\r\n]|\s+(?!\S)|\s+": "gpt4",
 }
+
+# A tenth of the speed that any sensible expression reaches; one that backtracks without end reaches no speed at all.
+_SECONDS = 10.0
+_CHARACTERS_A_SECOND = 50_000
 
 # An escape, a class, an interval with "+" after it, flags, or an anchor.
 _PARTS = regex.compile(
@@ -72,7 +77,7 @@ def piece_finder(pattern: str) -> Callable[[str], list[str]]:
     behavior "isolated", and an empty match counts for nothing.
 
     Raises:
-        UserError: an unknown name, or an expression that cannot be compiled.
+        UserError: an unknown name, or an expression that cannot be compiled; from the function, one that never ends.
     """
     name = canonical_pattern(pattern)
     if name in PATTERNS:
@@ -83,10 +88,18 @@ def piece_finder(pattern: str) -> Callable[[str], list[str]]:
     def isolated(text: str) -> list[str]:
         pieces = []
         end = 0
-        for match in find(text):
-            if match.end() > match.start():
-                pieces += [text[end : match.start()], match.group()] if match.start() > end else [match.group()]
-                end = match.end()
+        longest = _SECONDS + len(text) / _CHARACTERS_A_SECOND
+        try:
+            for match in find(text, timeout=longest):
+                if match.end() > match.start():
+                    pieces += [text[end : match.start()], match.group()] if match.start() > end else [match.group()]
+                    end = match.end()
+        except TimeoutError:
+            raise UserError(
+                f"the pattern {name[:200]!r} is still at {text[end : end + 20]!r} after {longest:.0f} s for "
+                f"{len(text):,} characters: it goes back and forth over them; write it without nested repeats, or "
+                f"choose one of {', '.join([*PATTERNS, *ALIASES])}."
+            ) from None
         return [*pieces, text[end:]] if end < len(text) else pieces
 
     return isolated

@@ -6,20 +6,28 @@ import re
 from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from linnet.errors import UserError
-from linnet.tokenizer.boundaries import has_boundaries, last_boundary
+from linnet.tokenizer.boundaries import has_boundaries, last_boundary, refuse_endless
 from linnet.tokenizer.patterns import piece_finder
 
 Segment = tuple[list[str], str | None]
 
+# What is kept of them to find them in a stream grows with the square of their length.
+LONGEST_SPECIAL = 256  # characters
+MOST_SPECIAL_CHARACTERS = 1 << 20  # of all together
+
 
 def check_special_tokens(special_tokens: Sequence[str]) -> None:
-    """Raises UserError unless the special tokens are distinct, longer than one byte and valid Unicode."""
+    """Raises UserError unless the special tokens are distinct, neither too short nor too long, and Unicode."""
     if isinstance(special_tokens, str):
         raise UserError(f"special_tokens is the single string {special_tokens!r}; pass a list of strings.")
     seen = set()
     for token in special_tokens:
         if not isinstance(token, str):
             raise UserError(f"the special token {token!r} is a {type(token).__name__}; special tokens are strings.")
+        if len(token) > LONGEST_SPECIAL:
+            raise UserError(
+                f"the special token {token[:20]!r}... has {len(token):,} characters; one may have {LONGEST_SPECIAL}."
+            )
         if token in seen:
             raise UserError(f"the special token {token!r} is given twice; give each once.")
         seen.add(token)
@@ -32,6 +40,11 @@ def check_special_tokens(special_tokens: Sequence[str]) -> None:
                 f"the special token {token!r} is {'empty' if not data else 'a single byte'}, which no text can "
                 "tell from ordinary bytes; choose a longer one, such as '<|endoftext|>'."
             )
+    if sum(map(len, seen)) > MOST_SPECIAL_CHARACTERS:
+        raise UserError(
+            f"there are {len(seen):,} special tokens of {sum(map(len, seen)):,} characters; all together may have "
+            f"{MOST_SPECIAL_CHARACTERS:,}."
+        )
 
 
 class PreTokenizer:
@@ -70,6 +83,7 @@ class PreTokenizer:
                 waiting += text[start : start + block]
                 if len(waiting) >= wanted:
                     waiting = yield from self._settled(waiting)
+                    refuse_endless(waiting)
                     # What has no boundary is searched again only once it has doubled.
                     wanted = max(block, 2 * len(waiting))
         yield from self._segments(waiting)

@@ -66,7 +66,12 @@ def parse_vocab(entries: Mapping[str, Any], special_tokens: Collection[str], whe
     for text, id in entries.items():
         if type(id) is not int or id < 0:
             raise UserError(f"{where} gives the token {text!r} the id {id!r}; ids are integers from 0 up.")
-        token = text.encode() if text in special_tokens else from_printable(text)
+        try:
+            token = text.encode() if text in special_tokens else from_printable(text)
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{where} holds the token {text!r} with a lone surrogate; fetch or write it again."
+            ) from None
         if not token:
             raise UserError(
                 f"{where} holds the token {text!r}, which is not written in the byte alphabet of GPT-2 and is not a "
