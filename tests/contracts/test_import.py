@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from foreign_models import foreign_model
-from linnet.interop import load_hf
+from linnet.interop import importing, load_hf
 from linnet.tokenizer import Tokenizer, train_bpe
 
 Linnet = Callable[..., Any]
@@ -161,3 +161,58 @@ def test_what_a_model_writes_cannot_move_the_cursor(linnet: Linnet, source: Path
     shown = result.out[result.out.index("greedy, first: ") :].splitlines()[0]
     assert shown.isprintable(), shown
     assert "\\x" in shown, "a random model over bytes writes some that are no text"
+
+
+def test_what_stands_beside_a_model_comes_along_unless_it_is_a_link(
+    linnet: Linnet, source: Path, tmp_path: Path
+) -> None:
+    (source / "chat_template.jinja").write_text("{{ messages }}")
+    (source / "LICENSE").write_text("as you like")
+    (tmp_path / "private.txt").write_text("a key")
+    (source / "README.md").symlink_to(tmp_path / "private.txt")
+    out = tmp_path / "out"
+    assert linnet("import", source, "--out", out).code == 0
+    assert (out / "chat_template.jinja").read_text() == "{{ messages }}"
+    assert (out / "LICENSE").read_text() == "as you like"
+    assert not (out / "README.md").exists()
+
+
+def test_pickled_weights_of_mixed_types_lose_nothing(linnet: Linnet, source: Path, tmp_path: Path) -> None:
+    tensors = load_file(source / "model.safetensors")
+    mixed = {name: tensor.half() if "q_proj" in name else tensor for name, tensor in tensors.items()}
+    (source / "model.safetensors").unlink()
+    torch.save(mixed, source / "pytorch_model.bin")
+    out = tmp_path / "out"
+    result = linnet("import", source, "--out", out)
+    assert result.code == 0, result.err
+    written = load_file(out / "model.safetensors")
+    assert all(written[name].dtype == torch.float32 for name in mixed)
+    assert all(torch.equal(written[name], mixed[name].float()) for name in mixed)
+
+
+def test_safetensors_are_preferred_to_pickles(linnet: Linnet, source: Path, tmp_path: Path) -> None:
+    other = {name: torch.zeros_like(tensor) for name, tensor in load_file(source / "model.safetensors").items()}
+    torch.save(other, source / "pytorch_model.bin")
+    out = tmp_path / "out"
+    assert linnet("import", source, "--out", out).code == 0
+    assert (out / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    assert not (out / "pytorch_model.bin").exists()
+
+
+def test_a_source_that_changes_while_it_is_imported_is_told(
+    linnet: Linnet, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = importing._copy
+
+    def while_it_changes(file: Path, target: Path) -> None:
+        if file.name == "model.safetensors":
+            tensors = load_file(file)
+            tensors["lm_head.weight"][0, 0] += 1
+            save_file(tensors, file, metadata={"format": "pt"})
+        copy(file, target)
+
+    monkeypatch.setattr(importing, "_copy", while_it_changes)
+    result = linnet("import", source, "--out", tmp_path / "out")
+    assert result.code == 2
+    assert "does not hold what was read" in result.err
+    assert _nothing_left(tmp_path / "out")

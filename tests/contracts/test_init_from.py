@@ -176,3 +176,30 @@ def test_from_the_command_line(linnet: Callable[..., Any], tiny: Tiny, first: Pa
     result = linnet("train", tmp_path / "more.yaml", "--run_dir", tmp_path / "more", "--model.init_from", first)
     assert result.code == 0, result.err
     assert load_config(tmp_path / "more" / "config.yaml").model.hidden_size == 32
+
+
+def test_weights_are_told_apart_by_their_values() -> None:
+    from linnet.config import ModelConfig
+    from linnet.model import TransformerLM
+    from linnet.train.stored_model import weights_sha256
+
+    small = ModelConfig(
+        vocab_size=16,
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    )
+    model = TransformerLM(small)
+    before = weights_sha256(model)
+    assert weights_sha256(model) == before
+    with torch.no_grad():
+        model.model.norm.weight[3] += 2**-20
+    assert weights_sha256(model) != before
+
+
+def test_a_run_that_began_with_another_can_be_begun_with_in_turn(tiny: Tiny, first: Path, tmp_path: Path) -> None:
+    run_training(build_config(_begun(tiny, first)), tmp_path / "second")
+    run_training(build_config(_begun(tiny, tmp_path / "second")), tmp_path / "third")
+    assert _same(_weights(tmp_path / "third"), _weights(first))

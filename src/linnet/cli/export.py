@@ -14,6 +14,7 @@ from linnet.errors import UserError
 
 if TYPE_CHECKING:
     from linnet.cli.export_formats import Format, Written
+    from linnet.interop.facts import TrainingFacts
     from linnet.train import StoredModel
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -70,32 +71,25 @@ def command(
     from linnet.cli.export_formats import FORMATS, Request
     from linnet.cli.models import load_run_or_model
     from linnet.cli.progress import progress_reporter
-    from linnet.interop.facts import TrainingFacts
     from linnet.interop.model_card import check_license, license_in
     from linnet.interop.push import check_push
     from linnet.interop.safetensors_shards import MOST_SHARD_BYTES
-    from linnet.train import training_facts
 
     chosen = FORMATS[form]
     kind = chosen.spell(dtype or chosen.dtype)
     if license is not None:
         check_license(license)
+    if form == "gguf":
+        _refuse_for_gguf(out, max_shard_size)
     shard_bytes = MOST_SHARD_BYTES if max_shard_size is None else parse_size(max_shard_size)
-    if form == "gguf" and max_shard_size is not None:
-        raise UserError("--max-shard-size is for safetensors, and a GGUF is one file: leave it out")
     if private and repository is None:
         raise UserError("--private is for a repository on the Hub: give --push owner/name too")
     if repository is not None:
         check_push(repository)
     if not model.exists():
         raise UserError(f"{model}: there is no such run or model here: give a run, a checkpoint or a model's directory")
-    if form == "gguf" and out is not None and out.suffix != ".gguf":
-        raise UserError(f"--out {out}: the name of a GGUF file ends in .gguf, or llama.cpp and linnet do not know it")
     loaded = load_run_or_model(model, "cpu")
     name = (model if loaded.run is None else loaded.run.path).resolve().name
-    facts = TrainingFacts(read_from=name)
-    if loaded.run is not None and loaded.checkpoint is not None:
-        facts = training_facts(loaded.run, loaded.checkpoint)
     with refusals_shown(), progress_reporter() as report:
         written = chosen.write(
             Request(
@@ -107,7 +101,7 @@ def command(
                 max_shard_bytes=shard_bytes,
                 force=force,
                 repository=repository,
-                facts=facts,
+                facts=_facts(loaded, name),
                 progress=report,
             )
         )
@@ -128,6 +122,22 @@ def parse_size(text: str) -> int:
     if size < 1:
         raise UserError(f"--max-shard-size '{text}' is no size: give one such as 5GB or 500MB")
     return size
+
+
+def _refuse_for_gguf(out: Path | None, max_shard_size: str | None) -> None:
+    if max_shard_size is not None:
+        raise UserError("--max-shard-size is for safetensors, and a GGUF is one file: leave it out")
+    if out is not None and out.suffix != ".gguf":
+        raise UserError(f"--out {out}: the name of a GGUF file ends in .gguf, or llama.cpp and linnet do not know it")
+
+
+def _facts(loaded: StoredModel, name: str) -> TrainingFacts:
+    from linnet.interop.facts import TrainingFacts
+    from linnet.train import training_facts
+
+    if loaded.run is None or loaded.checkpoint is None:
+        return TrainingFacts(read_from=name)
+    return training_facts(loaded.run, loaded.checkpoint)
 
 
 def _default_place(model: Path, loaded: StoredModel, chosen: Format, name: str, dtype: str) -> Path:
