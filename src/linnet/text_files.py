@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from linnet.durable import write_durably
 from linnet.errors import UserError
 
 # The greatest tokenizer.json at large is half of this; read, JSON can take thirty times as much memory.
@@ -72,23 +72,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes UTF-8 aside and renames it, so that the file is never half written.
+    """Writes UTF-8 as `linnet.durable` does, so that the file is never half written; makes its folder.
 
     Raises:
         UserError: a folder that cannot be made or written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.unlink(missing_ok=True)
-        try:
-            with aside.open("xb") as file:  # never through a link that somebody laid there
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_durably(path, text)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}; check the folder.") from None
 
