@@ -163,9 +163,8 @@ def _command_lives(settings: dict[str, Any], directory: Path, most: int, draw: r
 def _last_begun(settings: dict[str, Any], directory: Path) -> int:
     """The last step that may have been begun, as metrics.jsonl tells, which has every finished one."""
     last = max((record["step"] for record in read_records(directory / "metrics.jsonl")), default=0)
-    being_saved = last % settings["train"]["save_every"] == 0 and f"saved {directory}" in _log(directory)
-    if being_saved and f"step_{last:08d}" not in _log(directory):
-        return last
+    if last % settings["train"]["save_every"] == 0 and f"checkpoints/step_{last:08d}" not in _log(directory):
+        return last  # it was to be saved first
     return min(last + 1, int(settings["train"]["max_steps"]))
 
 

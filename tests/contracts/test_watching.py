@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,24 +58,32 @@ def test_tensorboard_holds_what_metrics_hold(tiny: Tiny, tmp_path: Path) -> None
 
 
 def test_weights_and_biases_offline_and_resumed(tiny: Tiny, tmp_path: Path) -> None:
-    from wandb.proto import wandb_internal_pb2
-
     for steps in (3, 6):
         run_training(build_config(tiny(train={"wandb": "offline", "max_steps": steps})), tmp_path)
     logs = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     assert len(logs) == 2
     assert len({log.stem for log in logs}) == 1, "a resumed run keeps its id"
-    history: dict[int, dict[str, float]] = {}
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    expected = {record["step"]: record["loss"] for record in records if "loss" in record}
+    deadline = time.monotonic() + 30
+    while len(history := _losses(logs)) < len(expected) and time.monotonic() < deadline:
+        time.sleep(0.1)  # W&B's own process writes behind its answer
+    assert history == pytest.approx(expected)
+
+
+def _losses(logs: list[Path]) -> dict[int, float]:
+    """The losses in .wandb files, by step."""
+    from wandb.proto import wandb_internal_pb2
+
+    found = {}
     for log in logs:
         for data in _log_records(log.read_bytes()):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
             items = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
             if "loss" in items:
-                history[int(items["_step"])] = {"loss": json.loads(items["loss"]), "lr": json.loads(items["lr"])}
-    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    expected = {record["step"]: record["loss"] for record in records if "loss" in record}
-    assert {step: row["loss"] for step, row in history.items()} == pytest.approx(expected)
+                found[int(items["_step"])] = float(json.loads(items["loss"]))
+    return found
 
 
 def _log_records(data: bytes) -> Iterator[bytes]:
