@@ -17,7 +17,7 @@ from linnet.model import IGNORED, TransformerLM
 from linnet.tokenizer import Tokenizer
 
 # With a small vocabulary the logits bound nothing, and the activations would.
-MOST_TOKENS_AT_ONCE = 65536
+MOST_TOKENS_AT_ONCE = 16384
 
 
 @dataclass(frozen=True)
