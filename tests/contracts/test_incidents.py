@@ -86,6 +86,7 @@ def test_a_refused_step_changes_nothing_and_is_told(
     (incident,) = read_incidents(tmp_path / "incidents")
     assert (incident["step"], incident["reason"], incident["action"]) == (BAD + 1, reason, "skip")
     assert (incident["first_sample"], incident["last_sample"]) == (BAD * 4, BAD * 4 + 3)
+    assert incident["not_finite"] == (None if reason == "spike" else str(factor))
     assert f"INCIDENT: step {BAD + 1} is not applied" in (tmp_path / "train.log").read_text()
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records if record.get("incident") == reason] == [BAD + 1]
@@ -181,9 +182,11 @@ def test_a_run_that_refuses_step_after_step_ends(tiny: Tiny, poison: Poison, tmp
     outcome = _train(tiny, tmp_path / "skip", max_steps=2 * STEPS)
     assert (outcome.ending, outcome.step) == ("incident", BAD + MOST_IN_A_ROW)
     assert len(read_incidents(tmp_path / "skip" / "incidents")) == MOST_IN_A_ROW
+    assert "16 steps in a row were refused: the run has diverged" in (tmp_path / "skip" / "train.log").read_text()
 
     outcome = _train(tiny, tmp_path / "rollback", on_spike="rollback")
     assert outcome.ending == "incident"
+    assert "after 8 returns to one checkpoint" in (tmp_path / "rollback" / "train.log").read_text()
     assert len(read_incidents(tmp_path / "rollback" / "incidents")) == MOST_ROLLBACKS + 1
 
 

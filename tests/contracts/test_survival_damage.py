@@ -132,10 +132,12 @@ def test_a_name_that_is_taken(tiny: Tiny, run: Path) -> None:
 def test_nothing_whole_is_left(tiny: Tiny, run: Path) -> None:
     for path in (run / "checkpoints").glob("step_*/model.safetensors"):
         path.write_bytes(path.read_bytes()[:-1])
-    said = _go_on(tiny, run)
-    assert said.count("set aside as") == 3
-    assert "RESUME" not in said
-    assert read_checkpoint(run / "checkpoints" / "latest").step == 6
+    before = sorted(path.name for path in (run / "checkpoints").iterdir())
+    metrics = (run / "metrics.jsonl").read_bytes()
+    with pytest.raises(UserError, match=r"and no older checkpoint is whole \(3 in .* to begin anew"):
+        _go_on(tiny, run)
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == before
+    assert (run / "metrics.jsonl").read_bytes() == metrics
 
 
 def test_readers_change_nothing(run: Path, linnet: Callable[..., Any]) -> None:

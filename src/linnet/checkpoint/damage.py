@@ -33,7 +33,7 @@ class UnwrittenCheckpoint(UserError):  # noqa: N818 - it is the checkpoint that 
             free = "" if self.free_bytes is None else f" and {in_megabytes(self.free_bytes)} are free"
             sentence = (
                 f"{path}: no space left to write it ({why}): it needs {in_megabytes(needed_bytes)}{free}; "
-                "older checkpoints are untouched: free some space and try again"
+                "older checkpoints are untouched: free some space"
             )
         super().__init__(sentence)
 

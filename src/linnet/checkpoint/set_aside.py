@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from linnet.checkpoint.damage import DamagedCheckpoint
-from linnet.checkpoint.run_directory import LATEST, list_checkpoints, point_latest_at, tidy, verify_checkpoint
+from linnet.checkpoint.run_directory import list_checkpoints, point_latest_at, tidy, verify_checkpoint
 from linnet.durable import sync_directory
+from linnet.errors import UserError
 
 DAMAGED = "damaged_"
 
@@ -26,23 +27,29 @@ def set_damaged_aside(root: Path, tell: Callable[[str], None]) -> int:
         the step of the newest whole checkpoint, 0 where there is none.
 
     Raises:
-        UserError: the newest was written by a newer linnet, or the system does not let it be read or renamed.
+        UserError: there are checkpoints and none is whole; or the newest was written by a newer linnet, or the system
+            does not let it be read. Nothing is renamed then.
     """
     if root.is_dir():
         tidy(root)
-    newest, whole, moved = 0, None, False
+    damaged: list[tuple[Path, DamagedCheckpoint]] = []
     for step, directory in reversed(list_checkpoints(root)):
         try:
             verify_checkpoint(directory)
         except DamagedCheckpoint as damage:
-            tell(f"{damage}; {_renamed(directory)}")
-            moved = True
-        else:
-            newest, whole = step, directory
-            break
-    if moved:
-        _mend_latest(root, whole)
-    return newest
+            damaged.append((directory, damage))
+            continue
+        for path, reason in damaged:
+            tell(f"{reason}; {_renamed(path)}")
+        if damaged:
+            point_latest_at(directory)
+        return step
+    if damaged:
+        raise UserError(
+            f"{damaged[0][1]}; and no older checkpoint is whole ({len(damaged)} in {root}): put a copy of one in its "
+            f"place, or move {root} away to begin anew"
+        )
+    return 0
 
 
 def _renamed(directory: Path) -> str:
@@ -55,10 +62,3 @@ def _renamed(directory: Path) -> str:
     except OSError as error:
         return f"it cannot be set aside ({error.strerror or error}) and is passed over"
     return f"it is set aside as {aside.name}"
-
-
-def _mend_latest(root: Path, whole: Path | None) -> None:
-    if whole is not None:
-        point_latest_at(whole)
-    else:
-        (root / LATEST).unlink(missing_ok=True)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 # The norms remembered, how many are wanted before any is judged, and the least spread they are taken to have:
-# a norm 7.4 times the median (e^(8 * 0.25), with the default threshold of 8) is never a spike of a calm run.
+# a norm 20 times the median (e^(8 * 0.375), with the default threshold of 8) is never a spike.
 REMEMBERED = 128
 LEAST_HISTORY = 32
-LEAST_DEVIATION = 0.25
+LEAST_DEVIATION = 0.375
 # The standard deviation of a normal distribution is this many times its median absolute deviation.
 _NORMAL_MAD = 1.4826
 

@@ -29,7 +29,7 @@ class Incident:
         step: its number, counted from 1.
         first_sample, last_sample: the training samples it read.
         reason: a "loss" or a "gradient" that is not finite, or a "spike" in the gradient's norm.
-        loss, grad_norm: of the step, None where not finite.
+        loss, grad_norm: of the step, None where not finite; `not_finite` says what it was then.
         bound: the greatest norm that was no spike, None where any was allowed.
         learning_rate: of the step.
         action: what the config says is to be done.
@@ -41,6 +41,7 @@ class Incident:
     reason: Reason
     loss: float | None
     grad_norm: float | None
+    not_finite: Literal["nan", "inf", "-inf"] | None
     bound: float | None
     learning_rate: float
     action: Action
@@ -51,7 +52,7 @@ class Incident:
         return f"step_{self.step:08d}_sample_{self.first_sample:010d}.json"
 
     def __str__(self) -> str:
-        why = f"its {self.reason} is not finite"
+        why = f"its {self.reason} is {self.not_finite}, not finite"
         if self.reason == "spike":
             why = f"its gradient has norm {self.grad_norm:.4g}, beyond {self.bound:.4g}"
         return f"INCIDENT: step {self.step} is not applied: {why} (samples {self.first_sample} to {self.last_sample})"

@@ -253,6 +253,21 @@ def catch_up(training: Training) -> None:
                 training.measure(validation)
 
 
+def advice(training: Training) -> str:
+    """What a person may do about the incidents that ended a run."""
+    if training.refusals.diverged:
+        return (
+            f"{training.state.refused_in_a_row} steps in a row were refused: the run has diverged; begin anew with a "
+            "lower optim.max_lr, or go on from an older checkpoint with --train.on_spike rollback"
+        )
+    if training.refusals.rollback is not None:
+        return (
+            f"after {MOST_ROLLBACKS} returns to one checkpoint it does not get by; begin anew with a lower "
+            "optim.max_lr, or bear more with --train.spike_threshold"
+        )
+    return "the same command goes on behind it; --train.on_spike and --train.spike_threshold say what is refused"
+
+
 def conclude(training: Training, ending: Ending) -> None:
     """The lines a run ends with."""
     step, run = training.state.step, training.run.path
@@ -266,10 +281,7 @@ def conclude(training: Training, ending: Ending) -> None:
         name = training.stop.signal.name if training.stop.signal is not None else "signal"
         training.note(f"STOPPED by {name} at {after}; the same command goes on from here")
     elif ending == "incident":
-        training.note(
-            f"STOPPED by an incident at {after}; the same command goes on behind it, and --train.on_spike or "
-            "--train.spike_threshold change what is refused and what comes of it"
-        )
+        training.note(f"STOPPED by an incident at {after}; {advice(training)}")
     elif ending == "budget":
         training.note(f"TRAINING ENDED by train.max_seconds at {after} | {run}")
     else:

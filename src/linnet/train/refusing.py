@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 
@@ -13,6 +14,8 @@ from linnet.train.step import StepResult
 
 # On a device that works ahead of the program, asking what came of a step waits for it.
 MOST_UNSEEN = 32
+
+_NAMES: dict[str, Literal["nan", "inf", "-inf"]] = {"nan": "nan", "inf": "inf", "-inf": "-inf"}
 
 
 @dataclass
@@ -27,6 +30,7 @@ class Refusals:
         at_once: whether looking costs no waiting.
         rollback: from where to go back, once that is to be done.
         halted: whether the run is to end for a person to look.
+        diverged: whether that is because step after step was refused.
     """
 
     action: Action
@@ -34,6 +38,7 @@ class Refusals:
     at_once: bool
     rollback: Rollback | None = None
     halted: bool = False
+    diverged: bool = False
     _unseen: list[tuple[int, StepResult]] = field(default_factory=list)
 
     def expect(self, data_step: int, result: StepResult) -> None:
@@ -64,17 +69,18 @@ class Refusals:
             if self.action == "rollback":
                 self.rollback = Rollback(step, data_step + 1)
                 break
-            if self.action == "stop" or state.refused_in_a_row >= MOST_IN_A_ROW:
-                self.halted = True
+            self.diverged = state.refused_in_a_row >= MOST_IN_A_ROW
+            self.halted = self.halted or self.diverged or self.action == "stop"
         return found
 
     def _incident(self, step: int, data_step: int, result: StepResult) -> Incident:
         loss, grad_norm, bound = (tensor.item() for tensor in (result.loss, result.grad_norm, result.bound))
         reason: Reason = "spike"
+        not_finite = None
         if not math.isfinite(loss):
-            reason = "loss"
+            reason, not_finite = "loss", loss
         elif not math.isfinite(grad_norm):
-            reason = "gradient"
+            reason, not_finite = "gradient", grad_norm
         first_sample = data_step * self.samples_per_step
         return Incident(
             step=step,
@@ -83,6 +89,7 @@ class Refusals:
             reason=reason,
             loss=loss if math.isfinite(loss) else None,
             grad_norm=grad_norm if math.isfinite(grad_norm) else None,
+            not_finite=_NAMES[str(not_finite)] if not_finite is not None else None,
             bound=bound if math.isfinite(bound) else None,
             learning_rate=result.learning_rate,
             action=self.action,

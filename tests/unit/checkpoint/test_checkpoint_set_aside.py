@@ -37,11 +37,12 @@ def test_all_newer_than_the_newest_whole_one(tmp_path: Path) -> None:
     assert (tmp_path / "latest").readlink() == Path("step_00000002")
 
 
-def test_latest_goes_with_the_last_one(tmp_path: Path) -> None:
-    (directory,) = write(tmp_path, 1)
-    (directory / "manifest.json").unlink()
-    assert set_damaged_aside(tmp_path, lambda sentence: None) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["damaged_step_00000001"]
+def test_where_none_is_whole_nothing_is_touched(tmp_path: Path) -> None:
+    for directory in write(tmp_path, 1, 2):
+        (directory / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"step_00000002.*is missing; and no older checkpoint is whole \(2 in .*move"):
+        set_damaged_aside(tmp_path, never)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "step_00000001", "step_00000002"]
 
 
 def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
