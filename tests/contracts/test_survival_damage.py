@@ -14,6 +14,7 @@ import yaml
 
 from linnet.checkpoint import DamagedCheckpoint, list_checkpoints, newest_checkpoint, read_checkpoint
 from linnet.config import build_config
+from linnet.errors import UserError
 from linnet.train import run_training
 
 Tiny = Callable[..., dict[str, Any]]
