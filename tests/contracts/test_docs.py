@@ -8,11 +8,14 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from linnet.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -73,6 +76,23 @@ def test_commands_run(
             assert result.code == 0, (command, result.err)
         else:
             subprocess.run(["bash", "-c", command], check=True, env={**os.environ, "PATH": path}, timeout=300)
+
+
+def test_overrides_shown_fit_the_configs_that_ship() -> None:
+    """The stand-ins above are configs of other lengths, to which other overrides may fit."""
+    held = 0
+    for command in (command for name in NAMES for command in _commands(ROOT / name)):
+        words = shlex.split(command, comments=True)
+        config = next((word for word in words if re.fullmatch(r"configs/[\w.-]+\.yaml", word)), None)
+        if words[0] != "linnet" or config is None:
+            continue
+        overrides = [
+            (option[2:], value) for option, value in pairwise(words) if re.fullmatch(r"--[a-z]+\.[a-z_]+", option)
+        ]
+        # A model to begin from is there only once the commands before have run.
+        load_config(ROOT / config, [(key, value) for key, value in overrides if key != "model.init_from"])
+        held += bool(overrides)
+    assert held >= 5
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -102,3 +102,35 @@ def test_generators_and_threads_are_left_as_they_were(config: Path, linnet: Comm
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
     assert torch.are_deterministic_algorithms_enabled() == deterministic
+
+
+def test_a_wrong_name_is_answered_with_the_near_ones_and_the_list(config: Path, linnet: Command) -> None:
+    result = linnet("doctor", config, "--only", "nonsense", "--json")
+    assert (result.code, result.out) == (2, "")
+    *listed, sentence = result.err.splitlines()
+    assert "the model:" in listed
+    assert any("accumulation equals the large batch," in line for line in listed)
+    assert sentence.startswith("linnet: no check is called 'nonsense'; nearest first: incidents, ")
+    assert len(sentence) < 120
+    empty = linnet("doctor", config, "--only", "")
+    assert empty.code == 2
+    assert "an empty name" in empty.err.splitlines()[-1]
+
+
+def test_a_wrong_command_is_answered_with_the_right_one(linnet: Command) -> None:
+    result = linnet("doctor", "verify-resum", "configs/demo.yaml")
+    assert result.code == 2
+    assert "neither a command nor a file 'verify-resum', did you mean 'verify-resume'?" in result.err
+
+
+def test_json_on_a_terminal_holds_nothing_that_it_would_obey(
+    tiny: Tiny, tmp_path: Path, linnet: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hostile\u202e.yaml"
+    path.write_text(yaml.safe_dump(tiny()))
+    piped = linnet("doctor", path, "--only", "special ids", "--json")
+    assert "\u202e" in piped.out
+    monkeypatch.setattr("linnet.cli.doctor.is_terminal", lambda: True)
+    shown = linnet("doctor", path, "--only", "special ids", "--json")
+    assert shown.out.isascii()
+    assert json.loads(shown.out) == json.loads(piped.out)

@@ -4,6 +4,9 @@ the config then does about it is the same run however often it is stopped."""
 from __future__ import annotations
 
 import json
+import math
+import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,11 +21,13 @@ from linnet.config import build_config
 from linnet.data import Batch, TrainingBatches, load_prepared
 from linnet.train import Outcome, read_incidents, run_training, step
 from linnet.train.incidents import MOST_IN_A_ROW, MOST_ROLLBACKS
+from linnet.train.training import Training
 from small_runs import Result
 
 Tiny = Callable[..., dict[str, Any]]
 BAD = 44  # the step whose samples are poisoned, counted from 0
 STEPS = 60
+WHEN = ("at-once", "late")
 TRAIN = {"max_steps": STEPS, "save_every": 10, "log_every": 7, "eval_every": 0, "sample_every": 0, "keep_last": 2}
 OPTIM = {"max_lr": 3e-3, "min_lr": 1e-3, "warmup_steps": 5, "total_steps": STEPS}
 
@@ -33,6 +38,7 @@ class Poison:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: Callable[[int], bool] = lambda data_step: data_step == BAD
         self.factor = float("nan")
+        self.bite: Callable[[Tensor, Tensor], Tensor] = lambda loss, logits: loss * self.factor
         self.read: list[int] = []
         loss, batches = step.summed_cross_entropy, TrainingBatches.micro_batches
         bitten: set[int] = set()
@@ -45,7 +51,8 @@ class Poison:
             return made
 
         def poisoned(logits: Tensor, targets: Tensor) -> Tensor:
-            return loss(logits, targets) * (self.factor if id(targets) in bitten else 1.0)
+            sound = loss(logits, targets)
+            return self.bite(sound, logits) if id(targets) in bitten else sound
 
         monkeypatch.setattr(TrainingBatches, "micro_batches", remembering)
         monkeypatch.setattr(step, "summed_cross_entropy", poisoned)
@@ -93,6 +100,23 @@ def test_a_refused_step_changes_nothing_and_is_told(
     losses = {record["step"]: record["loss"] for record in records if "loss" in record}
     assert all(0 < loss < 10 for loss in losses.values()), losses
     assert len(losses) == STEPS // 10
+    assert later.state["train"]["tokens"] == (BAD + 2) * 128, "what was refused was read"
+
+
+def test_a_loss_alone_and_a_gradient_alone_are_refused(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    poison.steps = lambda data_step: data_step in (4, 6)
+    poison.bite = lambda loss, logits: (
+        loss + math.inf if poison.read[-1] == 4 else loss + (logits.sum() * 0).clamp(min=0).sqrt()
+    )
+    assert _train(tiny, tmp_path, max_steps=10).ending == "complete"
+    found = read_incidents(tmp_path / "incidents")
+    assert [(incident["step"], incident["reason"], incident["not_finite"]) for incident in found] == [
+        (5, "loss", "inf"),
+        (7, "gradient", "nan"),
+    ]
+    assert found[0]["grad_norm"] > 0
+    assert found[1]["loss"] > 0
+    assert found[0]["bound"] is None, "nothing is judged yet, and JSON has no infinity"
 
 
 def test_the_text_of_the_batch_is_kept(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
@@ -190,14 +214,45 @@ def test_a_run_that_refuses_step_after_step_ends(tiny: Tiny, poison: Poison, tmp
     assert len(read_incidents(tmp_path / "rollback" / "incidents")) == MOST_ROLLBACKS + 1
 
 
-def test_what_is_refused_late_is_refused_the_same(
-    tiny: Tiny, poison: Poison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_that_refuses_step_after_step_ends_across_a_resume_too(
+    tiny: Tiny, poison: Poison, tmp_path: Path
 ) -> None:
-    """A GPU works ahead of the program, which then asks for several steps at once."""
-    from linnet.train.training import Training
+    poison.steps = lambda data_step: data_step >= BAD
+    _train(tiny, tmp_path, max_steps=BAD + 6)
+    outcome = _train(tiny, tmp_path, max_steps=2 * STEPS)
+    assert (outcome.ending, outcome.step) == ("incident", BAD + MOST_IN_A_ROW)
 
-    for on_spike in ("skip", "rollback"):
-        _train(tiny, tmp_path / f"{on_spike}-at-once", on_spike=on_spike)
+
+def test_refused_steps_apart_are_no_divergence(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    poison.steps = lambda data_step: data_step % 2 == 1
+    assert _train(tiny, tmp_path / "skip").ending == "complete"
+    assert len(read_incidents(tmp_path / "skip" / "incidents")) == STEPS // 2 > MOST_IN_A_ROW
+    poison.steps = lambda data_step: data_step % 5 == 4
+    assert _train(tiny, tmp_path / "rollback", on_spike="rollback", save_every=2).ending == "complete"
+    assert len(read_incidents(tmp_path / "rollback" / "incidents")) > MOST_ROLLBACKS
+
+
+def test_an_incident_in_a_stage_ends_the_run(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    outcome = _train(tiny, tmp_path, on_spike="stop", stages=[50, 10])
+    assert (outcome.ending, outcome.step) == ("incident", BAD + 1)
+
+
+def test_a_rollback_never_begins_anew_while_there_is_a_checkpoint(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    _train(tiny, tmp_path, on_spike="rollback", max_steps=41)
+    for scheduled in (30, 40):
+        shutil.rmtree(tmp_path / "checkpoints" / f"step_{scheduled:08d}", ignore_errors=True)
+    assert _train(tiny, tmp_path, on_spike="rollback").ending == "complete"
+    assert f"ROLLBACK: from step {BAD + 1} to step 41;" in (tmp_path / "train.log").read_text()
+
+
+def test_a_text_that_cannot_be_kept_ends_nothing(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    _train(tiny, tmp_path, max_steps=40)
+    (tmp_path / "incidents").write_text("a file")
+    assert _train(tiny, tmp_path).ending == "complete"
+    assert f"WARNING: the text of step {BAD + 1} cannot be kept" in (tmp_path / "train.log").read_text()
+
+
+def _look_late(monkeypatch: pytest.MonkeyPatch) -> None:
     take_step = Training.take_step
 
     def hurried(training: Training) -> None:
@@ -205,9 +260,58 @@ def test_what_is_refused_late_is_refused_the_same(
         take_step(training)
 
     monkeypatch.setattr(Training, "take_step", hurried)
+
+
+def test_what_is_refused_late_is_refused_the_same(
+    tiny: Tiny, poison: Poison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU works ahead of the program, which then asks for several steps at once."""
+    for on_spike in ("skip", "rollback"):
+        _train(tiny, tmp_path / f"{on_spike}-at-once", on_spike=on_spike)
+    _look_late(monkeypatch)
     for on_spike in ("skip", "rollback"):
         _train(tiny, tmp_path / f"{on_spike}-late", on_spike=on_spike)
         assert _end(tmp_path / f"{on_spike}-late") == _end(tmp_path / f"{on_spike}-at-once")
+        kept = [
+            sorted(path.name for path in (tmp_path / f"{on_spike}-{when}" / "incidents").iterdir()) for when in WHEN
+        ]
+        assert kept[0] == kept[1]
+
+
+def test_a_rollback_in_the_last_step_is_no_end(
+    tiny: Tiny, poison: Poison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison.steps = lambda data_step: data_step in (STEPS - 4, STEPS - 1)
+    for when in WHEN:
+        if when == "late":
+            _look_late(monkeypatch)
+        assert _train(tiny, tmp_path / when, on_spike="rollback", log_every=0).ending == "complete"
+    assert _end(tmp_path / "late") == _end(tmp_path / "at-once")
+    assert _end(tmp_path / "late")["state"]["train"]["data_step"] > STEPS
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_signal_does_not_save_what_is_to_be_rolled_back(
+    tiny: Tiny, poison: Poison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    _train(tiny, tmp_path / "straight", on_spike="rollback")
+    if late:
+        _look_late(monkeypatch)
+
+    def bite(loss: Tensor, logits: Tensor) -> Tensor:
+        signal.raise_signal(signal.SIGTERM)
+        return loss * math.nan
+
+    poison.bite = bite
+    outcome = _train(tiny, tmp_path / "stopped", on_spike="rollback", grad_accum=1, batch_size=4)
+    assert outcome.ending == "stopped"
+    newest = max(path.name for path in (tmp_path / "stopped" / "checkpoints").glob("step_*"))
+    assert newest == "step_00000040"
+    poison.bite = lambda loss, logits: loss * math.nan
+    _train(tiny, tmp_path / "stopped", on_spike="rollback", grad_accum=1, batch_size=4)
+    assert _end(tmp_path / "stopped")["state"]["train"] | {"loss_sum": 0, "norms": 0} == (
+        _end(tmp_path / "straight")["state"]["train"] | {"loss_sum": 0, "norms": 0}
+    )
 
 
 def test_a_healthy_run_is_the_same_with_and_without_the_guard(tiny: Tiny, tmp_path: Path) -> None:

@@ -12,8 +12,12 @@ import torch
 import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from linnet.cli.doctor_parity import print_parity
+from linnet.cli.doctor_resume import print_proof
 from linnet.cli.models import load_run_or_model
 from linnet.config.huggingface import to_huggingface
+from linnet.doctor.resume_proof import Interruption, ResumeProof, Row
+from linnet.interop.parity.report import Check, ParityReport
 
 Command = Callable[..., Any]
 
@@ -73,3 +77,24 @@ def test_help_shows_examples(linnet: Command) -> None:
     text = linnet("doctor", "parity", "--help").out
     assert "A [B]" in text
     assert "linnet doctor parity runs/demo demo.gguf" in text
+
+
+def test_nothing_of_a_parity_report_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b[2J\u202e"
+    check = Check(hostile, passed=True, figure=None, bound=None, detail=hostile)
+    versions = ({hostile: hostile}, {})
+    print_parity(
+        ParityReport(hostile, hostile, (check,), (), (hostile,), (hostile, ""), versions, (hostile, "float32"))
+    )
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "\u202e" not in shown
+    assert r"note: a\x1b[2J\u202e" in shown
+
+
+def test_one_interruption_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    once = Interruption("SIGTERM", 3, inside_save=False, resumed_from=3)
+    print_proof(ResumeProof(8, 3, (once,), (Row("weights (1)", "a", "a"),)))
+    assert capsys.readouterr().out.endswith("proven: 1 interruption changed no bit\n")
+    print_proof(ResumeProof(8, 3, (once, once), (Row("weights (1)", "a", "a"),)))
+    assert capsys.readouterr().out.endswith("proven: 2 interruptions changed no bit\n")

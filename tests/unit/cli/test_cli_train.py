@@ -142,3 +142,16 @@ def test_a_signal_counts_only_if_it_stopped_the_run(
     monkeypatch.setattr(Training, method, signalled)
     assert linnet("train", "tiny.yaml").code == code
     assert ("TRAINING COMPLETE" in logged("tiny")) == (code == 0)
+
+
+def test_help_says_what_each_exit_code_means(linnet: Callable[..., Any]) -> None:
+    text = " ".join(linnet("train", "--help").out.split()).partition("Exit code: ")[2]
+    for code in (
+        "0 when",
+        "2 for",
+        "disk did not take the last checkpoint",
+        "3 when",
+        "128 + the signal's",
+        "130 at a",
+    ):
+        assert code in text, code

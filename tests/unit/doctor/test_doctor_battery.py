@@ -119,7 +119,11 @@ def test_claims_are_held_against_the_log(run: Path, tmp_path: Path) -> None:
     loss = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["val_loss"]
     page = tmp_path / "README.md"
     page.write_text(f"It reached a val loss of {loss:.4f}.\n")
-    assert diagnose(run, only=("incidents",), claims=page).healthy
+    alone = diagnose(run, claims=page)
+    assert [finding.name for finding in alone.findings] == [f"{page} line 1: val loss", str(page)]
+    assert alone.healthy
+    assert alone[str(page)].sentence.startswith("looked at 1 number; looked for were losses")
+    assert diagnose(run, only=("incidents",), claims=page)["incidents"].status == "passed"
     page.write_text(f"It reached a val loss of {loss / 2:.4f}.\n")
     (finding,) = diagnose(run, only=("incidents",), claims=page).failed
     assert "line 1" in finding.name
@@ -135,6 +139,7 @@ def test_claims_are_held_against_the_log(run: Path, tmp_path: Path) -> None:
             {"subject": "config.yaml", "only": ("casuality",)},
             "no check is called 'casuality', did you mean 'causality'?",
         ),
+        ({"subject": "config.yaml", "only": ("",)}, "an empty name is in every check's"),
         ({"subject": "config.yaml", "claims": Path("README.md")}, "config.yaml: is no run"),
         ({"subject": "config.yaml"}, "config.yaml: train.max_step: there is no such setting"),
     ],

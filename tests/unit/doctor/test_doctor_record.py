@@ -76,6 +76,42 @@ def test_refused_steps_are_listed(run: RunDirectory) -> None:
     (run.incidents / "step_00000004_sample_0000000012.json").write_text(json.dumps({"step": 4, "reason": "spike"}))
     outcome = seen(run, "incidents")
     assert outcome.status == "passed"
-    assert "1 steps were refused and not applied: 4 (spike)" in outcome.sentence
+    assert "1 step refused and not applied: 4 (spike)" in outcome.sentence
     (run.incidents / "step_00000005_sample_0000000016.json").write_text("{")
     assert seen(run, "incidents").status == "failed"
+
+
+def told(run: RunDirectory, *records: dict[str, Any]) -> None:
+    run.metrics_file.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_a_run_whose_last_sixteen_steps_were_refused_has_diverged(run: RunDirectory) -> None:
+    refused = [{"step": step, "incident": "gradient"} for step in range(3, 19)]
+    told(run, {"step": 2, "loss": 5.0}, *refused)
+    outcome = seen(run, "incidents")
+    assert outcome.status == "failed"
+    assert "16 steps in a row were refused, from 3 to 18" in outcome.sentence
+    assert "optim.max_lr" in outcome.remedy
+    told(run, {"step": 2, "loss": 5.0}, *refused[1:])
+    assert seen(run, "incidents").status == "passed"
+    told(run, {"step": 2, "loss": 5.0}, *refused, {"step": 19, "loss": 5.0})
+    assert seen(run, "incidents").status == "passed", "it got by"
+
+
+def test_a_run_that_goes_back_and_back_has_diverged(run: RunDirectory) -> None:
+    run.incidents.mkdir(exist_ok=True)
+    for number in range(8):
+        incident = {"step": 8, "reason": "spike", "action": "rollback"}
+        (run.incidents / f"step_00000008_sample_{number:010d}.json").write_text(json.dumps(incident))
+    outcome = seen(run, "incidents")
+    assert outcome.status == "failed"
+    assert "8 times it went back to the checkpoint of step 6" in outcome.sentence
+    (run.incidents / "step_00000008_sample_0000000000.json").unlink()
+    assert seen(run, "incidents").status == "passed"
+
+
+def test_a_checkpoint_set_aside_is_named_for_its_owner_to_remove(run: RunDirectory) -> None:
+    list_checkpoints(run.checkpoints)[-1][1].rename(run.checkpoints / "damaged_step_00000006")
+    outcome = seen(run, "checkpoints")
+    assert outcome.status == "passed"
+    assert "remove once looked at: damaged_step_00000006" in outcome.sentence

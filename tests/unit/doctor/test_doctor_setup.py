@@ -220,6 +220,22 @@ def test_a_disk_too_small_is_named(tiny: Tiny, tmp_path: Path) -> None:
     assert seen.figure > seen.bound
 
 
+def test_what_would_make_room_is_what_the_settings_leave(tiny: Tiny, tmp_path: Path) -> None:
+    train = {"max_steps": 1_000_000, "save_every": 1, "keep_last": 1_000_000}
+    setup = setup_of(tiny(train=train), tmp_path)
+    elsewhere = "free some space, give a --run_dir on another disk"
+    assert outcome(setup, "disk space").remedy == f"{elsewhere} or lower train.keep_last"
+    aside = tmp_path / "run" / "checkpoints" / "damaged_step_00000007"
+    aside.mkdir(parents=True)
+    (aside / "model.safetensors").write_bytes(b"x" * 2_000_000)
+    assert setup.config is not None
+    config = setup.config.replace(train=setup.config.train.replace(keep_last=1, keep_every=1))
+    seen = outcome(changed(setup, config=config), "disk space")
+    assert "remove once looked at: damaged_step_00000007, 2.0 MB" in seen.sentence
+    ways = f"remove damaged_step_00000007, {elsewhere} or set train.keep_every to 0 or higher than it is"
+    assert seen.remedy == ways
+
+
 @pytest.mark.parametrize(
     ("save_every", "keep_last", "keep_every"), [(1, 2, 0), (2, 3, 4), (5, 1, 10), (0, 3, 0), (7, 9, 3)]
 )

@@ -62,6 +62,10 @@ def test_what_is_no_number_is_forgotten_and_zero_is_bearable() -> None:
     assert math.isfinite(history.bound(8.0).item())
 
 
+def test_a_run_whose_gradients_vanish_is_judged_too() -> None:
+    assert 0 < _history([0.0] * REMEMBERED).bound(8.0).item() < 1
+
+
 def test_a_lasting_rise_becomes_the_rule() -> None:
     assert _history([1.0] * REMEMBERED + [100.0] * (REMEMBERED // 2 + 1)).bound(8.0).item() > 100
 

@@ -53,3 +53,14 @@ def test_validation_that_never_beats_guessing_is_named_and_overfitting_told() ->
     overfitted = check_losses(records([6.0, 5.0, 6.5], 500, "val_loss"), vocab_size=49152)["validation loss"]
     assert overfitted.status == "passed"
     assert "rose again, from 5.000 at step 1000" in overfitted.sentence
+
+
+def test_a_loss_far_above_guessing_is_named_however_young_the_run() -> None:
+    stuck = check_losses(records([183420.0], 10), vocab_size=512, warmup_steps=200)[STUCK]
+    assert stuck.status == "failed"
+    assert "the run has diverged: the training loss is 183,420 at step 10, and an even guess has 6.2" in stuck.sentence
+    assert "lower optim.max_lr" in stuck.remedy
+    told = check_losses(records([183420.0], 10, "val_loss"), vocab_size=512, warmup_steps=200)["validation loss"]
+    assert told.status == "failed"
+    assert "the validation loss is 183,420" in told.sentence
+    assert check_losses(records([183420.0, 6.3], 10), vocab_size=512, warmup_steps=200).healthy, "it came back"
