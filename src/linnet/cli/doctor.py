@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +16,15 @@ import click
 from linnet.cli.doctor_parity import parity
 from linnet.cli.doctor_resume import verify_resume
 from linnet.cli.overrides import ACCEPTS_OVERRIDES, path_and_overrides
+from linnet.cli.terminal import is_terminal
+from linnet.config.suggest import nearest
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
     from linnet.doctor import Diagnosis
+
+
+_UNBROKEN = "\xa0"
 
 
 class _Examination(click.Command):
@@ -34,13 +43,22 @@ class _Doctor(click.Group):
     ) -> click.Context:
         if args and args[0] in self.commands:
             return super().make_context(info_name, args, parent, **extra)
+        if args and re.fullmatch(r"\w[\w-]*", args[0]) and not Path(args[0]).exists():
+            meant = nearest(args[0], self.commands)
+            if meant:
+                raise UserError(f"there is neither a command nor a file '{args[0]}'{meant}")
         return examine.make_context(info_name, args, parent, **extra)
 
 
 @click.command("doctor", cls=_Examination, context_settings=ACCEPTS_OVERRIDES)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="SUBJECT [--SECTION.KEY VALUE]...")
 @click.option("--only", multiple=True, metavar="NAME", help="Make this check alone, or those with the word in them.")
-@click.option("--claims", type=click.Path(path_type=Path), metavar="FILE", help="Hold its numbers against a run's log.")
+@click.option(
+    "--claims",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Hold its numbers against a run's log; without --only nothing else.",
+)
 @click.option("--run_dir", "--run-dir", type=click.Path(path_type=Path), help="Where a config's run would be.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def examine(
@@ -75,7 +93,7 @@ def examine(
     from linnet.doctor import diagnose
 
     out = sys.stdout
-    with examining() as report:
+    with _checks_listed(), examining() as report:
         found = diagnose(
             subject,
             overrides,
@@ -86,11 +104,27 @@ def examine(
             on_finding=None if as_json else lambda finding: tell(finding, out),
         )
     if as_json:
-        click.echo(json.dumps(found.as_json(), allow_nan=False, ensure_ascii=False))
+        click.echo(json.dumps(found.as_json(), allow_nan=False, ensure_ascii=is_terminal()))
     else:
         print_summary(found)
     if not found.healthy:
         raise UserError(_refusal(found))
+
+
+@contextmanager
+def _checks_listed() -> Iterator[None]:
+    """Print the names of all checks where the block refuses one, before the sentence that ends the command."""
+    from linnet.doctor.battery import checks_by_part
+    from linnet.doctor.findings import NoSuchCheck
+
+    try:
+        yield
+    except NoSuchCheck:
+        for part, names in checks_by_part().items():
+            whole = ", ".join(name.replace(" ", _UNBROKEN) for name in names)
+            lines = textwrap.fill(whole, 100, initial_indent="  ", subsequent_indent="  ")
+            click.echo(f"{part}:\n{lines.replace(_UNBROKEN, ' ')}", err=True)
+        raise
 
 
 def _refusal(found: Diagnosis) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from linnet.cli.terminal import printable
+from linnet.cli.terminal import is_terminal, printable
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def parity(first: str, second: str | None, as_json: bool) -> None:
         one, other = _sides(first, second)
         found = compare(one, other, progress=report)
     if as_json:
-        click.echo(json.dumps(found.as_json(), allow_nan=False, ensure_ascii=False))
+        click.echo(json.dumps(found.as_json(), allow_nan=False, ensure_ascii=is_terminal()))
     else:
         print_parity(found)
     if not found.proven:
@@ -93,7 +93,8 @@ def _load_run(path: Path) -> tuple[TransformerLM, Tokenizer, str]:
 def print_parity(report: ParityReport) -> None:
     """Print what was compared, a line each, and what is wrong."""
     for side, versions, storage in zip((report.first, report.second), report.versions, report.storage, strict=True):
-        click.echo(f"{side}: {', '.join(f'{name} {version}' for name, version in versions.items())}; weights {storage}")
+        engines = ", ".join(f"{name} {version}" for name, version in versions.items())
+        click.echo(printable(f"{side}: {engines}; weights {storage}"))
     click.echo()
     print_checks(report)
     for text, which in zip(report.continuations, ("first", "second"), strict=True):
@@ -101,12 +102,12 @@ def print_parity(report: ParityReport) -> None:
             click.echo(f"\ngreedy, {which}: {printable(text)}")
     click.echo()
     for note in report.notes:
-        click.echo(f"note: {note}")
+        click.echo(f"note: {printable(note)}")
     for finding in report.findings:
         click.echo(f"found: {printable(finding)}")
     if report.proven:
         within = " as far as the notes above say" if report.notes else ""
-        click.echo(f"proven: {report.first} and {report.second} compute the same{within}")
+        click.echo(printable(f"proven: {report.first} and {report.second} compute the same{within}"))
 
 
 def print_checks(report: ParityReport) -> None:

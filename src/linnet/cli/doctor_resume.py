@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from linnet.cli.overrides import ACCEPTS_OVERRIDES, path_and_overrides
-from linnet.cli.terminal import printable
+from linnet.cli.terminal import is_terminal, printable
 from linnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,15 +58,17 @@ def verify_resume(words: tuple[str, ...], steps: int, kills: int, work: Path | N
     with progress_reporter() as report:
         proof = prove(config, overrides, steps=steps, kills=kills, work=work, progress=report)
     if as_json:
-        click.echo(json.dumps(proof.as_json(), allow_nan=False, ensure_ascii=False))
+        click.echo(json.dumps(proof.as_json(), allow_nan=False, ensure_ascii=is_terminal()))
     else:
-        _print(proof)
+        print_proof(proof)
     if not proof.proven:
         raise UserError(proof.refusal())
 
 
-def _print(proof: ResumeProof) -> None:
+def print_proof(proof: ResumeProof) -> None:
+    """Print where the run was interrupted, what was compared, and whether it is equal."""
     from linnet.cli.tables import print_table
+    from linnet.doctor.findings import counted
 
     click.echo(f"{proof.steps} steps, a checkpoint every {proof.save_every}")
     for number, interruption in enumerate(proof.interruptions, 1):
@@ -78,4 +80,4 @@ def _print(proof: ResumeProof) -> None:
     ]
     print_table([tuple(map(printable, row)) for row in rows], ("what", "straight", "interrupted", "equal"))
     if proof.proven:
-        click.echo(f"\nproven: {len(proof.interruptions)} interruptions changed no bit")
+        click.echo(f"\nproven: {counted(len(proof.interruptions), 'interruption')} changed no bit")

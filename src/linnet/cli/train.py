@@ -48,8 +48,9 @@ def command(words: tuple[str, ...], run_dir: Path | None, resume: Literal["auto"
       linnet train runs/demo/config.yaml            repeats that run, in runs/demo-2
       tensorboard --logdir runs                     the curves, live
 
-    Exit code: 0 when the run ended as configured, 128 + the signal's number when a signal stopped it, 3 when an
-    incident did: train.on_spike stop, or steps refused over and over.
+    Exit code: 0 when the run ended as configured; 2 for a mistake in what was given, and where the disk did not take
+    the last checkpoint; 3 when an incident ended it: train.on_spike stop, or steps refused over and over; 128 + the
+    signal's number when a signal stopped it, and 130 at a second signal, which waits for no checkpoint.
     """
     from linnet.cli.progress import progress_reporter
     from linnet.config import load_config

@@ -243,10 +243,14 @@ class RunConfig(Settings):
                 f"data.seq_len {self.data.seq_len} is longer than model.max_position_embeddings "
                 f"{self.model.max_position_embeddings}: shorten the one or raise the other"
             )
-        if self.optim.warmup_steps > self.optim.total_steps:
+        warmup, horizon = self.optim.warmup_steps, self.optim.total_steps
+        if warmup > horizon:
+            derived = ""
+            if "total_steps" in self.derived_schedule_fields:
+                derived = ", the sum of train.stages" if self.train.stages else ", taken from train.max_steps"
             raise ValueError(
-                f"optim.warmup_steps {self.optim.warmup_steps} exceeds optim.total_steps {self.optim.total_steps}: "
-                "the rate would never reach max_lr"
+                f"optim.warmup_steps {warmup} exceeds optim.total_steps {horizon}{derived}: the rate would never reach "
+                "max_lr; lower the one or raise the other"
             )
         trained = self.tokenizer.source is None
         if trained and self.model_vocabulary_given and self.tokenizer.vocab_size > self.model.vocab_size:

@@ -7,18 +7,19 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from linnet.checkpoint import DamagedCheckpoint
 from linnet.config import Override, RunConfig, load_config
-from linnet.config.suggest import nearest
 from linnet.data import PreparedData, find_prepared, load_prepared, prepare
-from linnet.doctor.findings import Check, Diagnosis, Finding, run_checks, skipped
+from linnet.doctor.findings import Check, Diagnosis, Finding, chosen_names, counted, passed, run_checks, skipped
 from linnet.doctor.model import MODEL_CHECKS, check_model
 from linnet.doctor.rehearsal import CHECK_NAMES, training_checks
 from linnet.doctor.setup import RUN_CHECKS, SETUP_CHECKS, Setup
 from linnet.doctor.training import check_claims, check_losses
+from linnet.doctor.training.claims import LOOKED_AT
 from linnet.errors import UserError
 from linnet.interop.huggingface import load_hf_model
 from linnet.model import TransformerLM
@@ -33,12 +34,23 @@ Asked = TypeVar("Asked")
 
 MODEL_NAMES = tuple(check.name for check in MODEL_CHECKS)
 LOSS_NAMES = ("losses are numbers", "loss falls below ln(V)", "validation loss")
+MOST_NEAR = 3  # names that a refusal holds; all would drown it
+
+
+def checks_by_part() -> dict[str, tuple[str, ...]]:
+    """The names of all checks of the battery by what they are asked of, in the order in which they are made."""
+    return {
+        "a run's record": tuple(check.name for check in RUN_CHECKS),
+        "machine, tokenizer and data": tuple(check.name for check in SETUP_CHECKS),
+        "a run's losses": LOSS_NAMES,
+        "the model": MODEL_NAMES,
+        "the trainer": CHECK_NAMES,
+    }
 
 
 def check_names() -> tuple[str, ...]:
     """The names of all checks of the battery, in the order in which they are made."""
-    of_run, of_setup = (check.name for check in RUN_CHECKS), (check.name for check in SETUP_CHECKS)
-    return (*of_run, *of_setup, *LOSS_NAMES, *MODEL_NAMES, *CHECK_NAMES)
+    return tuple(chain.from_iterable(checks_by_part().values()))
 
 
 def diagnose(
@@ -60,8 +72,9 @@ def diagnose(
         subject: a config file, a run, one of its checkpoints, or a directory in Hugging Face's format.
         overrides: dotted keys and values for a config, as `load_config` takes them.
         run_dir: where a config's run would be; None takes runs/ and the name of the config.
-        claims: a text for people, such as a README, whose numbers are held against a run's log.
-        only: names of checks, or words in them; empty makes all. The claims are checked whenever they are given.
+        claims: a text for people, such as a README, whose numbers are held against a run's log; without `only` nothing
+            else is asked.
+        only: names of checks, or words in them; empty makes all.
         progress: called as (description, done, total, unit).
         on_finding: told of each finding as soon as there is one.
 
@@ -69,12 +82,15 @@ def diagnose(
         UserError: there is no such subject, a config that does not load, or a name in `only` that no check has.
     """
     path = Path(subject)
-    battery = _Battery(_wanted(only), progress or _silent, on_finding or _nobody)
+    claims_alone = claims is not None and not only
+    wanted = frozenset[str]() if claims_alone else chosen_names(only, check_names(), most=MOST_NEAR)
+    battery = _Battery(wanted, progress or _silent, on_finding or _nobody)
     if (path / "config.yaml").is_file() or (path / "manifest.json").is_file():
         _refuse_overrides(path, overrides, "a run has its settings")
         run = RunDirectory(path if (path / "config.yaml").is_file() else path.resolve().parent.parent)
         written = None if claims is None else _text_of(claims)
-        _examine_run(battery, run, path)
+        if wanted:
+            _examine_run(battery, run, path)
         if claims is not None and written is not None:
             _hold_against_log(battery, run, written, str(claims))
     elif claims is not None:
@@ -183,8 +199,12 @@ def _examine_run(battery: _Battery, run: RunDirectory, path: Path) -> None:
 
 def _hold_against_log(battery: _Battery, run: RunDirectory, text: str, where: str) -> None:
     log = run.log_file.read_text(encoding="utf-8", errors="replace") if run.log_file.exists() else ""
-    for finding in check_claims(text, read_records(run.metrics_file), log=log, where=where).findings:
+    found = check_claims(text, read_records(run.metrics_file), log=log, where=where).findings
+    for finding in found:
         battery.add(finding)
+    numbers = sum(finding.name != where for finding in found)
+    if numbers:
+        battery.add(Finding(where, passed(f"looked at {counted(numbers, 'number')}; looked for were {LOOKED_AT}")))
 
 
 def _text_of(path: Path) -> str:
@@ -235,19 +255,6 @@ def _data_of(run: RunDirectory, config: RunConfig) -> tuple[PreparedData | None,
     except UserError as error:
         return None, f"the run's data cannot be read: {error}"
     return found, "the run's data is no longer prepared: `linnet data prepare` makes it again"
-
-
-def _wanted(only: Collection[str]) -> frozenset[str]:
-    known = check_names()
-    if not only:
-        return frozenset(known)
-    chosen: set[str] = set()
-    for words in only:
-        found = {words} & set(known) or {name for name in known if words.lower() in name.lower()}
-        if not found:
-            raise UserError(f"no check is called '{words}'{nearest(words, known)}; known: {', '.join(known)}")
-        chosen |= found
-    return frozenset(chosen)
 
 
 @contextmanager

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, Generic, Literal, TypeVar
 
+from linnet.config.suggest import nearest
 from linnet.errors import UserError
 
+# Whose lines do not tell people where in their own code something went wrong.
+OTHERS = frozenset({"linnet", "torch"}) | sys.stdlib_module_names
+
 Status = Literal["passed", "failed", "skipped"]
+STATUSES: tuple[Status, ...] = ("passed", "failed", "skipped")
 Subject = TypeVar("Subject")
 
 
@@ -81,8 +89,10 @@ class Diagnosis:
         raise KeyError(name)
 
     def __str__(self) -> str:
-        """One line a check."""
-        return "\n".join([f"{self.subject}:", *(_line(finding) for finding in self.findings)])
+        """One line a check, the remedy under a failed one, and at the end how many passed, failed and were skipped."""
+        counted = Counter(finding.outcome.status for finding in self.findings)
+        numbers = [f"{counted[status]} {status}" for status in STATUSES if counted[status] or status == "passed"]
+        return "\n".join([*map(_lines, self.findings), "", f"{self.subject}: {', '.join(numbers)}"])
 
     def as_json(self) -> dict[str, Any]:
         """The diagnosis as plain JSON values."""
@@ -121,6 +131,40 @@ def skipped(why: str) -> Outcome:
     return Outcome("skipped", why)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 name`, `2 names`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+class NoSuchCheck(UserError):  # noqa: N818 - it is the check that there is not
+    """A name that no check has; the sentence says which ones are near."""
+
+
+def chosen_names(only: Collection[str] | str, known: Sequence[str], *, most: int | None = None) -> frozenset[str]:
+    """The names in `known` that `only` asks for, each by its whole name or a word in it; all where it is empty.
+
+    Args:
+        only: names, or words in them.
+        known: every name.
+        most: how many names, the nearest, a refusal holds; None takes all.
+
+    Raises:
+        NoSuchCheck: for a word that is in no name, and for an empty one, which is in all.
+    """
+    if not only:
+        return frozenset(known)
+    chosen: set[str] = set()
+    for words in [only] if isinstance(only, str) else only:
+        if not words.strip():
+            raise NoSuchCheck("an empty name is in every check's: leave `only` out to make all checks")
+        found = {words} & set(known) or {name for name in known if words.lower() in name.lower()}
+        if not found:
+            near = sorted(known, key=lambda name: -SequenceMatcher(None, words.lower(), name.lower()).ratio())[:most]
+            raise NoSuchCheck(f"no check is called '{words}'{nearest(words, known)}; nearest first: {', '.join(near)}")
+        chosen |= found
+    return frozenset(chosen)
+
+
 def run_checks(
     checks: Sequence[Check[Subject]],
     subject: Subject,
@@ -149,17 +193,31 @@ def _examined(check: Check[Subject], subject: Subject) -> Outcome:
     except UserError as error:
         return failed(str(error), "mend what the sentence names, and run the doctor again")
     except Exception as error:  # the patient's own code may raise anything, and that is a finding
-        text = " ".join(str(error).split())[:300]
-        return failed(
-            f"it raised {type(error).__name__}: {text}" if text else f"it raised {type(error).__name__}",
-            "run the same part by itself for the traceback",
-        )
+        return failed(told(error), "run the same part by itself for the traceback")
 
 
-def _line(finding: Finding) -> str:
+def told(error: Exception) -> str:
+    """What was raised, and the innermost place that is neither linnet's nor PyTorch's."""
+    text = " ".join(str(error).split())[:300]
+    place = _place(error)
+    what = f"it raised {type(error).__name__}{f': {text}' if text else ''}"
+    return f"{what} ({place})" if place else what
+
+
+def _place(error: Exception) -> str:
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in OTHERS:
+            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+def _lines(finding: Finding) -> str:
     outcome = finding.outcome
-    remedy = f" Remedy: {outcome.remedy}" if outcome.status == "failed" and outcome.remedy else ""
-    return f"{outcome.status:<8}{finding.name}: {outcome.sentence}{remedy}"
+    line = f"{outcome.status:<8}{finding.name}: {outcome.sentence}"
+    return f"{line}\n        remedy: {outcome.remedy}" if outcome.status == "failed" and outcome.remedy else line
 
 
 def _finite(value: float | None) -> float | None:

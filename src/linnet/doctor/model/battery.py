@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+import copy
+from collections.abc import Callable, Collection
+from typing import Literal
 
 import torch
 from torch import nn
 
-from linnet.doctor.findings import Check, Diagnosis, Finding, failed, run_checks
+from linnet.doctor.findings import Check, Diagnosis, Finding, Outcome, chosen_names, failed, run_checks, skipped, told
 from linnet.doctor.model import beginning, caching, independence, layers, positions, reference, repeat, weights
 from linnet.doctor.model.calling import Forward, learn_calling, unwrapped
 from linnet.doctor.model.subject import (
@@ -26,14 +27,26 @@ from linnet.errors import UserError
 
 DEFAULT_LENGTH, LEAST_LENGTH = 64, 4
 
+
+def _if_sound(check: Check[ModelSubject]) -> Check[ModelSubject]:
+    """`check`, which is not asked of a model whose answers mean nothing."""
+
+    def examine(subject: ModelSubject) -> Outcome:
+        return skipped(subject.trouble) if subject.trouble else check.examine(subject)
+
+    return Check(check.name, examine)
+
+
 MODEL_CHECKS: tuple[Check[ModelSubject], ...] = (
     *beginning.CHECKS,
-    *independence.CHECKS,
-    *positions.CHECKS,
-    *reference.CHECKS,
-    *caching.CHECKS,
-    *weights.CHECKS,
-    *layers.CHECKS,
+    *layers.SIZES,
+    *map(_if_sound, independence.CHECKS),
+    *map(_if_sound, positions.CHECKS),
+    *map(_if_sound, reference.CHECKS),
+    *map(_if_sound, caching.CHECKS),
+    *weights.NAMES,
+    *map(_if_sound, weights.CHECKS),
+    *map(_if_sound, layers.CHECKS),
     *repeat.CHECKS,
 )
 
@@ -51,8 +64,9 @@ def check_model(
     reference: nn.Module | Callable[[], nn.Module] | None = None,
     cached: CachedForward | None = None,
     seed: int = 0,
+    only: Collection[str] = (),
     progress: Callable[[str, int, int], None] | None = None,
-    checks: tuple[Check[ModelSubject], ...] = MODEL_CHECKS,
+    checks: tuple[Check[ModelSubject], ...] | None = None,
 ) -> Diagnosis:
     """Examine any module that maps token ids to logits, on its own device and in its own types.
 
@@ -63,7 +77,8 @@ def check_model(
             in a tuple, in a mapping or as `.logits`. A module that returns the last position alone unless it is given
             `targets` is given them.
         vocab_size: ids are drawn below it; None takes the config's, or the width of embedding and logits.
-        sequence_length: tokens a row; None takes 64, or the longest the model takes if that is less.
+        sequence_length: tokens a row; None takes 64, or the config's greatest length if that is less; where there is no
+            config, 64 is halved until the module takes it, and the diagnosis says so.
         forward: how the module is asked, a function of (module, ids), where calling it does not do. The module may be
             another than `model`: a copy of it.
         trained: skip what only holds for fresh weights.
@@ -76,13 +91,14 @@ def check_model(
             which follow on one another, that returns the logits of them all, (batch, sequence, vocabulary).
         seed: of the ids drawn.
         progress: called as (name of the check, done, total).
-        checks: what is asked; more may be added to `MODEL_CHECKS`.
+        only: names of the checks to make, or words in them; empty makes all.
+        checks: what may be asked; None takes `MODEL_CHECKS`, to which more may be added.
 
     Returns:
         One finding a check. A model that cannot be run at all has one, `forward pass`, which failed.
 
     Raises:
-        UserError: for arguments that fit no model.
+        UserError: for arguments that fit no model, or a name in `only` that no check has.
     """
     if not isinstance(model, nn.Module):
         raise UserError(f"check_model examines a torch.nn.Module, and was given a {type(model).__name__}")
@@ -91,13 +107,17 @@ def check_model(
     if norm_position not in (None, "pre", "post"):
         raise UserError(f"norm_position {norm_position!r} is unknown: give pre or post")
     wishes = Wishes(trained, positions, norm_position, tied, reference, cached, seed)
-    length = _length(model, sequence_length)
+    asked = MODEL_CHECKS if checks is None else checks
+    names = chosen_names(only, [check.name for check in asked])
+    _refuse_length(model, sequence_length)
     with left_as_it_was(model):
+        length, note = (sequence_length, "") if sequence_length is not None else default_length(model, forward)
+        name = f"{describe(model)}{note}"
         try:
             subject = _subject(model, vocab_size, length, forward, wishes)
         except Exception as error:  # the module's own code may raise anything, and that is the finding
-            return Diagnosis(describe(model), (Finding("forward pass", _unable(error)),))
-        return Diagnosis(describe(model), run_checks(checks, subject, progress))
+            return Diagnosis(name, (Finding("forward pass", _unable(error)),))
+        return Diagnosis(name, run_checks([check for check in asked if check.name in names], subject, progress))
 
 
 def describe(model: nn.Module) -> str:
@@ -133,20 +153,42 @@ def _vocabulary(model: nn.Module, width: int) -> int:
     return min(known)
 
 
-def _length(model: nn.Module, wanted: int | None) -> int:
+def default_length(model: nn.Module, forward: Forward | None) -> tuple[int, str]:
+    """Tokens a row, and a note where the module's own refusals told it: 64, or fewer where it takes no more.
+
+    Args:
+        model: evaluates meanwhile, see `left_as_it_was`.
+        forward: as `learn_calling` takes it.
+    """
+    longest = longest_sequence(model)
+    if longest is not None:
+        return min(DEFAULT_LENGTH, longest), ""
+    # An index beyond an embedding ends the use of a CUDA device for the whole process, so there a copy is asked.
+    asked = model if device_of(model).type == "cpu" else copy.deepcopy(unwrapped(model)).cpu()
+    length = DEFAULT_LENGTH
+    while length >= LEAST_LENGTH:
+        try:
+            learn_calling(asked, torch.zeros((1, length), dtype=torch.int64), forward)
+        except Exception:  # whatever a module raises where its positions end; the shortest rows tell what else it is
+            length //= 2
+        else:
+            note = "" if length == DEFAULT_LENGTH else f", rows of {length} tokens (it takes no {2 * length})"
+            return length, note
+    return DEFAULT_LENGTH, ""
+
+
+def _refuse_length(model: nn.Module, wanted: int | None) -> None:
     longest = longest_sequence(model)
     length = min(DEFAULT_LENGTH, longest or DEFAULT_LENGTH) if wanted is None else wanted
     if longest is not None and length > longest:
         raise UserError(f"sequence_length {length} is more than the model's {longest}: give at most that")
     if length < LEAST_LENGTH:
         raise UserError(f"sequence_length {length} is too short to tell anything: give at least {LEAST_LENGTH}")
-    return length
 
 
-def _unable(error: Exception) -> Any:
-    text = " ".join(str(error).split())[:300]
-    sentence = text if isinstance(error, UserError) else f"it cannot be run: {type(error).__name__}: {text}"
+def _unable(error: Exception) -> Outcome:
+    sentence = str(error) if isinstance(error, UserError) else f"it cannot be run: {told(error)}"
     return failed(sentence, "make model(ids) return logits for ids (batch, sequence) of int64, or give forward=")
 
 
-__all__ = ["MODEL_CHECKS", "check_model", "describe"]
+__all__ = ["MODEL_CHECKS", "check_model", "default_length", "describe"]

@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 from linnet.doctor.findings import Check, Outcome, failed, passed, skipped
-from linnet.doctor.model.subject import ModelSubject, embedding_of, setting
+from linnet.doctor.model.subject import ENORMOUS, ModelSubject, embedding_of, setting
 
 # Normal logits of standard deviation d give ln(V) + d^2 / 2. Half a nat is left for chance and odd distributions.
 LOSS_MARGIN = 0.5
@@ -32,6 +32,13 @@ def examine_forward(subject: ModelSubject) -> Outcome:
         )
     if not bool(logits.isfinite().all()):
         return failed("the logits hold NaN or infinity", "find the first layer whose output is not finite")
+    if (most := float(logits.abs().max())) > ENORMOUS:
+        return failed(
+            f"the logits reach {most:.2g}: {subject.diverged}",
+            "go back to weights from before that; if they are fresh, draw them smaller",
+            figure=most,
+            bound=ENORMOUS,
+        )
     return passed(f"{batch} rows of {sequence} tokens give finite logits {tuple(logits.shape)} in {subject.dtype}")
 
 
@@ -50,7 +57,8 @@ def examine_finite(subject: ModelSubject) -> Outcome:
     if len(kinds) > 1:
         mix = ", ".join(f"{count:,} in {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1]))
         return passed(f"all {total:,} parameters are finite; their types differ: {mix}")
-    return passed(f"all {total:,} parameters are finite, in {next(iter(kinds), 'no type')}")
+    kind = next(iter(kinds), "no type")
+    return passed(f"{f'all {total:,} parameters are' if total != 1 else 'the one parameter is'} finite, in {kind}")
 
 
 def examine_first_loss(subject: ModelSubject) -> Outcome:
@@ -60,6 +68,8 @@ def examine_first_loss(subject: ModelSubject) -> Outcome:
     shape = 2, subject.sequence_length
     targets = subject.ids(*shape, 21)
     loss, logits = subject.initial_loss(subject.ids(*shape, 20), targets)
+    if not math.isfinite(loss):
+        return skipped("the loss is no number, see 'forward pass'")
     expected = math.log(logits.shape[-1])
     deviation = _configured_deviation(subject)
     bound = LOSS_MARGIN + min(deviation, MOST_DEVIATION) ** 2 / 2

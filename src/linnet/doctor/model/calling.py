@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -130,6 +130,26 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
+
+
+def wrapper_of(model: nn.Module) -> Callable[[nn.Module], nn.Module] | None:
+    """What puts a bare module into wrappers like those around `model`, to be saved and not to be run; None for none."""
+    inner = getattr(model, "_orig_mod", None)
+    if isinstance(inner, nn.Module):
+        within = wrapper_of(inner)
+        return lambda bare: cast(nn.Module, torch.compile(within(bare) if within is not None else bare))
+    if not isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return None
+    kind, below = type(model), wrapper_of(model.module)
+
+    def wrap(bare: nn.Module) -> nn.Module:
+        # Its own constructor wants a process group or moves the module: what saving sees is the class and `module`.
+        wrapped = kind.__new__(kind)
+        nn.Module.__init__(wrapped)
+        wrapped.module = below(bare) if below is not None else bare
+        return wrapped
+
+    return wrap
 
 
 def uncompiled() -> AbstractContextManager[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from linnet.doctor.findings import Check, Outcome, failed, passed, skipped
 from linnet.doctor.model.rounding import same_shapes
@@ -24,7 +24,7 @@ def examine_causality(subject: ModelSubject) -> Outcome:
         after = (subject.logits(moved) - before).abs().amax(dim=-1)[0]  # (sequence,)
         greatest = max(greatest, float(after[:cut].max()))
         if greatest > bound:
-            return _leak(after, cut, length, greatest, bound)
+            return _leak(subject, after, cut, length, greatest, bound)
         if float(after[cut]) <= bound:
             return failed(
                 f"token {cut} changed and the logits of its own position did not, so the model does not read the token "
@@ -98,7 +98,7 @@ def _others(subject: ModelSubject, ids: Tensor, first: int, end: int) -> Tensor:
     return moved
 
 
-def _leak(after: Tensor, cut: int, length: int, greatest: float, bound: float) -> Outcome:
+def _leak(subject: ModelSubject, after: Tensor, cut: int, length: int, greatest: float, bound: float) -> Outcome:
     touched = torch.nonzero(after[:cut] > bound).flatten().tolist()
     changed = f"token {cut}" if cut == length - 1 else f"tokens {cut} to {length - 1}"
     where = f"position {touched[0]}" if len(touched) == 1 else f"positions {touched[0]} to {touched[-1]}"
@@ -106,10 +106,19 @@ def _leak(after: Tensor, cut: int, length: int, greatest: float, bound: float) -
     return failed(
         f"{changed} changed and the logits of {where} changed too, by up to {greatest:.2g}: the model sees the "
         f"future{hint}",
-        "mask each score whose key comes after its query (is_causal=True), and transpose heads and time before "
-        "attention instead of reshaping one into the other",
+        _masked(subject),
         figure=greatest,
         bound=bound,
+    )
+
+
+def _masked(subject: ModelSubject) -> str:
+    for name, module in subject.probe.named_modules():
+        if isinstance(module, nn.RNNBase) and module.bidirectional:
+            return f"{name or type(module).__name__} reads its row from both ends: give it bidirectional=False"
+    return (
+        "mask each score whose key comes after its query (is_causal=True), and transpose heads and time before "
+        "attention instead of reshaping one into the other"
     )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from linnet.doctor.findings import Check, Outcome, failed, passed, skipped
 from linnet.doctor.model.calling import uncompiled
-from linnet.doctor.model.subject import ModelSubject
+from linnet.doctor.model.subject import ENORMOUS, ModelSubject
 
 # A block that adds a branch as large as what it is given multiplies the root mean square by sqrt(2); a post-norm
 # gradient falls by sqrt(2) a block (Xiong et al., 2020). Faster is a mistake; the first factor is room for the ends,
@@ -70,7 +70,7 @@ def examine_norm_position(subject: ModelSubject) -> Outcome:
         return skipped("norm_position was not given: say 'pre' or 'post' to have it checked")
     if not subject.blocks:
         return skipped("no list of equal blocks was found")
-    with _watched(subject, inside=True) as passages:
+    with _watched(subject) as passages:
         subject.logits(subject.ids(1, min(subject.sequence_length, 8), 60))
     for (name, _), passage in zip(subject.blocks, passages, strict=True):
         if passage.left is None or passage.entered is None or not passage.norms:
@@ -86,13 +86,19 @@ def examine_sizes(subject: ModelSubject) -> Outcome:
     """Activations and gradients neither vanish nor explode over depth."""
     if not subject.blocks:
         return skipped("no list of equal blocks was found")
-    with _watched(subject) as passages:
-        subject.logits(subject.ids(2, min(subject.sequence_length, 32), 61))
-    rms = [0.0 if p.left is None else float(p.left.float().square().mean().sqrt()) for p in passages]
+    rms = subject.block_sizes
     if broken := _not_finite(rms):
         return failed(
             f"the output of block {broken - 1} of {len(rms)} is not finite; root mean squares run {_list(rms)}",
             "look into that block, or if sizes grow up to it, into the residual path, norms and initialization",
+        )
+    if (most := max(rms)) > ENORMOUS:
+        return failed(
+            f"block {rms.index(most)} of {len(rms)} puts out numbers of {most:.2g} (root mean square): "
+            f"{subject.diverged}",
+            "go back to weights from before that; then a lower rate, warm-up, or clipping the gradient's norm",
+            figure=most,
+            bound=ENORMOUS,
         )
     if subject.wishes.trained:
         return passed(f"block outputs have root mean squares of {min(rms):.3g} to {max(rms):.3g} (trained: no bound)")
@@ -156,16 +162,15 @@ def _after_branch(name: str, norm: str) -> Outcome:
 
 
 @contextmanager
-def _watched(subject: ModelSubject, *, inside: bool = False) -> Iterator[list[_Passage]]:
-    """Notes what passes through each block, and `inside` it, until the context ends."""
+def _watched(subject: ModelSubject) -> Iterator[list[_Passage]]:
+    """Notes what passes through each block and the modules in it, until the context ends."""
     passages = [_Passage() for _ in subject.blocks]
     hooks = []
     for passage, (_, block) in zip(passages, subject.blocks, strict=True):
         hooks.append(block.register_forward_hook(_note_block(passage), with_kwargs=True))
-        if inside:
-            for name, module in block.named_modules():
-                if name:
-                    hooks.append(module.register_forward_hook(_note_inside(passage, name), with_kwargs=True))
+        for name, module in block.named_modules():
+            if name:
+                hooks.append(module.register_forward_hook(_note_inside(passage, name), with_kwargs=True))
     try:
         with uncompiled():
             yield passages
@@ -226,7 +231,5 @@ def _list(sizes: list[float]) -> str:
     return " ".join(f"{size:.2g}" for size in sizes)
 
 
-CHECKS = (
-    Check("norm position", examine_norm_position),
-    Check("sizes by layer", examine_sizes),
-)
+SIZES = (Check("sizes by layer", examine_sizes),)
+CHECKS = (Check("norm position", examine_norm_position),)

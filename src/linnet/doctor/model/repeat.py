@@ -7,7 +7,7 @@ import hashlib
 import torch
 from torch import Tensor
 
-from linnet.doctor.findings import Check, Outcome, failed, passed
+from linnet.doctor.findings import Check, Outcome, counted, failed, passed
 from linnet.doctor.model.rounding import distance
 from linnet.doctor.model.subject import ModelSubject
 
@@ -38,7 +38,7 @@ def examine_determinism(subject: ModelSubject) -> Outcome:
             figure=len(moved),
             bound=0,
         )
-    return passed(f"two passes gave the same bits: logits and {len(before)} gradients")
+    return passed(f"two passes gave the same bits: logits and {counted(len(before), 'gradient')}")
 
 
 def _prints(subject: ModelSubject, ids: Tensor, targets: Tensor) -> dict[str, str]:

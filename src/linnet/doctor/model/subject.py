@@ -14,14 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linnet.config import ModelConfig
-from linnet.doctor.model.calling import Calling, unwrapped
-from linnet.doctor.model.rounding import unit, working_dtype
+from linnet.doctor.model.calling import Calling, uncompiled, unwrapped
+from linnet.doctor.model.rounding import distance, same_shapes, unit, working_dtype
 from linnet.runtime import untouched_randomness
 
 Positions = Literal["auto", "rope", "absolute", "none"]
 CachedForward = Callable[[Sequence[Tensor]], Tensor]
 
 GRADIENT_LENGTH = 32
+# Beyond this, numbers mean nothing: a softmax of them is one entry, and their gradients are rounding. The largest root
+# mean squares in models of good health are some hundreds.
+ENORMOUS = 1e4
 LENGTH_SETTINGS = (
     "longest_sequence",
     "max_position_embeddings",
@@ -100,6 +103,46 @@ class ModelSubject:
     def linnet_config(self) -> ModelConfig | None:
         """The settings of a model made by linnet."""
         return self.config if isinstance(self.config, ModelConfig) else None
+
+    @cached_property
+    def block_sizes(self) -> list[float]:
+        """Root mean square of what each block puts out over two random rows; 0 for a block that did not run."""
+        sizes = [0.0] * len(self.blocks)
+
+        def note(index: int) -> Callable[..., None]:
+            def noted(module: nn.Module, arguments: Any, output: Any) -> None:
+                given = output[0] if isinstance(output, tuple | list) and output else output
+                if isinstance(given, Tensor):
+                    sizes[index] = float(given.detach().float().square().mean().sqrt())
+
+            return noted
+
+        hooks = [block.register_forward_hook(note(index)) for index, (_, block) in enumerate(self.blocks)]
+        try:
+            with uncompiled():
+                self.logits(self.ids(2, min(self.sequence_length, GRADIENT_LENGTH), 61))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return sizes
+
+    @property
+    def diverged(self) -> str:
+        """What to say of numbers beyond `ENORMOUS`."""
+        fresh = "" if self.wishes.trained else ", or its weights were drawn far too large"
+        return f"the model's numbers have diverged{fresh}"
+
+    @cached_property
+    def trouble(self) -> str:
+        """Why no question about the structure has an answer that means anything; empty where they have."""
+        ids = self.ids(2, min(self.sequence_length, GRADIENT_LENGTH), 62)
+        first, second = self.logits(ids), self.logits(ids)
+        sizes = [float(first.abs().max()), *self.block_sizes]
+        if not all(size <= ENORMOUS for size in sizes):  # NaN too
+            return f"{self.diverged}, see 'forward pass', 'finite numbers' and 'sizes by layer'"
+        if distance(first, second) > same_shapes(self.eps):
+            return "the same tokens give other logits each time, see 'determinism'"
+        return ""
 
     def ids(self, batch: int, sequence: int, salt: int) -> Tensor:
         """Uniformly random ids (batch, sequence); the same for the same `salt`."""

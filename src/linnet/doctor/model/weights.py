@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from linnet.doctor.findings import Check, Outcome, failed, passed, skipped
+from linnet.doctor.findings import Check, Outcome, counted, failed, passed, skipped
 from linnet.doctor.model.calling import unwrapped
 from linnet.doctor.model.subject import ModelSubject, embedding_of, setting
 
@@ -14,27 +14,17 @@ NAMED = 4
 
 
 def examine_names(subject: ModelSubject) -> Outcome:
-    """Names under which weights are saved carry no wrapper's prefix."""
+    """Names under which weights would be saved carry no wrapper's prefix; what is really saved, only a save shows."""
     names = list(subject.model.state_dict())
-    compiled = [name for name in names if COMPILED in name.split(".")]
-    parallel = [name for name in names if name.split(".")[0] == PARALLEL]
-    if compiled:
-        return failed(
-            f"{len(compiled)} of {len(names)} names in state_dict() hold '_orig_mod.', such as {compiled[0]}: "
-            "torch.compile's wrapper would be saved as if it were the model, and the weights load nowhere else",
-            "compile with model.compile(), or save the state_dict() of the module inside (model._orig_mod)",
-            figure=len(compiled),
-            bound=0,
+    compiled = next((name for name in names if COMPILED in name.split(".")), None)
+    parallel = all(name.split(".")[0] == PARALLEL for name in names)
+    if compiled is not None or (parallel and names):
+        what, inner = ("torch.compile", "_orig_mod") if compiled is not None else ("a parallel wrapper", "module")
+        return skipped(
+            f"{what} puts '{inner}.' into names, such as {compiled or names[0]}: save the state_dict() of the module "
+            f"inside (.{inner}); whether you do, check_training(save=, load=) tells"
         )
-    if parallel and len(parallel) == len(names):
-        return failed(
-            f"all {len(names)} names in state_dict() begin with 'module.', such as {parallel[0]}: a parallel wrapper "
-            "would be saved as if it were the model",
-            "save the state_dict() of the module inside (model.module)",
-            figure=len(parallel),
-            bound=0,
-        )
-    return passed(f"{len(names)} names, none with the prefix of torch.compile or a parallel wrapper")
+    return passed(f"{counted(len(names), 'name')}, none with the prefix of torch.compile or a parallel wrapper")
 
 
 def examine_tied_head(subject: ModelSubject) -> Outcome:
@@ -81,9 +71,10 @@ def examine_gradient_reach(subject: ModelSubject) -> Outcome:
             bound=0,
         )
     frozen = sum(not parameter.requires_grad for parameter in subject.probe.parameters())
-    still = f"; {frozen} are frozen" if frozen else ""
+    still = f"; {frozen} {'is' if frozen == 1 else 'are'} frozen" if frozen else ""
+    reached = "the one parameter gets" if len(sizes) == 1 else f"all {len(sizes)} parameters get"
     filled = " (matrices that begin at zero were filled for this question)" if subject.asleep else ""
-    return passed(f"all {len(sizes)} parameters get a gradient{still}{filled}")
+    return passed(f"{reached} a gradient{still}{filled}")
 
 
 def _meant(subject: ModelSubject) -> bool | None:
@@ -147,8 +138,8 @@ def _few(names: list[str]) -> str:
     return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
 
 
+NAMES = (Check("parameter names", examine_names),)
 CHECKS = (
-    Check("parameter names", examine_names),
     Check("tied head", examine_tied_head),
     Check("gradient reach", examine_gradient_reach),
 )

@@ -21,7 +21,7 @@ from linnet.data import Batch, PreparedData, TokenStream, TrainingBatches
 from linnet.data.shards import ShardWriter
 from linnet.doctor.model.calling import learn_calling
 from linnet.doctor.rehearsal.settings import at_rate
-from linnet.doctor.training.pieces import Batch as Rows
+from linnet.doctor.training.forms import Batch as Rows
 from linnet.doctor.training.pieces import Pieces
 from linnet.errors import UserError
 from linnet.generate import TextGenerator

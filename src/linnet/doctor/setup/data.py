@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from linnet.data.stream import TokenStream
-from linnet.doctor.findings import Outcome, failed, passed, skipped
+from linnet.doctor.findings import Outcome, counted, failed, passed, skipped
 from linnet.doctor.setup.subject import Setup
 from linnet.train.provenance import describe_data
 
@@ -27,7 +27,7 @@ def whole(setup: Setup) -> Outcome:
     setup.data.verify()
     files = sum(len(stream.shards) for stream in setup.data.splits.values())
     tokens = sum(stream.tokens for stream in setup.data.splits.values())
-    return passed(f"{tokens:,} tokens in {files} files, each with the SHA-256 it was written with")
+    return passed(f"{tokens:,} tokens in {counted(files, 'file')}, each with the SHA-256 it was written with")
 
 
 def ids_below_vocabulary(setup: Setup) -> Outcome:
@@ -73,7 +73,9 @@ def enough(setup: Setup) -> Outcome:
         )
     epochs = config.train.max_steps * share / windows
     often = "; beyond about four, more text teaches more than more steps" if epochs > FEW_EPOCHS else ""
-    return passed(f"{windows:,} windows to train on, read {epochs:.2g} times; {held_out:,} to validate on{often}")
+    return passed(
+        f"{counted(windows, 'window')} to train on, read {epochs:.2g} times; {held_out:,} to validate on{often}"
+    )
 
 
 def splits_apart(setup: Setup) -> Outcome:

@@ -10,7 +10,7 @@ import torch
 
 from linnet.config import ModelConfig
 from linnet.data.stream import TokenStream
-from linnet.doctor.findings import Outcome, failed, passed, skipped
+from linnet.doctor.findings import Outcome, counted, failed, passed, skipped
 from linnet.doctor.setup.subject import Setup
 from linnet.generate import SamplingSettings, TextGenerator
 from linnet.model import TransformerLM
@@ -66,7 +66,7 @@ def ends_documents(setup: Setup) -> Outcome:
                 )
     if not looked:
         return skipped("the text is a single document")
-    return passed(f"{looked:,} documents, each ended with id {end}", figure=float(end))
+    return passed(f"{counted(looked, 'document')}, each ended with id {end}", figure=float(end))
 
 
 def kept_by_export(setup: Setup) -> Outcome:

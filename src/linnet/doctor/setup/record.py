@@ -11,10 +11,11 @@ from typing import Any
 from linnet import __version__
 from linnet.checkpoint import DamagedCheckpoint, list_checkpoints
 from linnet.checkpoint.run_directory import verify_checkpoint
-from linnet.doctor.findings import Outcome, failed, passed, skipped
+from linnet.checkpoint.set_aside import DAMAGED
+from linnet.doctor.findings import Outcome, counted, failed, passed, skipped
 from linnet.runtime import choose_device, describe_device
 from linnet.train import RunDirectory, in_use, read_records
-from linnet.train.incidents import read_incidents
+from linnet.train.incidents import MOST_IN_A_ROW, MOST_ROLLBACKS, list_incidents, read_incidents
 
 _RESUMED = re.compile(r"^RESUME: starting from global_step=(\d+)", re.MULTILINE)
 
@@ -22,7 +23,7 @@ _RESUMED = re.compile(r"^RESUME: starting from global_step=(\d+)", re.MULTILINE)
 def checkpoints(run: RunDirectory) -> Outcome:
     """Every file of every checkpoint against the hashes in its manifest."""
     listed = list_checkpoints(run.checkpoints)
-    aside = sorted(path.name for path in run.checkpoints.glob("damaged_*")) if run.checkpoints.is_dir() else []
+    aside = sorted(path.name for path in run.checkpoints.glob(f"{DAMAGED}*")) if run.checkpoints.is_dir() else []
     if not listed and not aside:
         return skipped("there is none yet")
     whole, damages = [], []
@@ -38,14 +39,15 @@ def checkpoints(run: RunDirectory) -> Outcome:
     if damages:
         goes_on = f"the run goes on from step {whole[-1]}" if whole else "there is no other to go on from"
         return failed(
-            f"{len(damages)} of {len(listed)} are damaged: {damages[-1]}",
+            f"{len(damages)} of {len(listed)} damaged: {damages[-1]}",
             f"{goes_on}: remove the damaged one, and look after the disk",
             figure=float(len(damages)),
             bound=0.0,
         )
     steps = ", ".join(str(step) for step in whole[-6:])
-    set_aside = f"; set aside as damaged before: {', '.join(aside)}" if aside else ""
-    return passed(f"{len(whole)} whole, of steps {steps or 'none'}{set_aside}")
+    set_aside = f"; set aside as damaged, remove once looked at: {', '.join(aside)}" if aside else ""
+    of_steps = f"step{'s' if len(whole) > 1 else ''} {steps}"
+    return passed(f"{len(whole)} whole, of {of_steps}{set_aside}" if whole else f"none is whole{set_aside}")
 
 
 def same_versions(run: RunDirectory) -> Outcome:
@@ -91,20 +93,65 @@ def resumptions(run: RunDirectory) -> Outcome:
     resumed = _RESUMED.findall(text)
     when = f"; taken up again at step {', '.join(resumed[-8:])}" if resumed else "; never interrupted"
     held = "; in use by another process now" if in_use(run.path) else ""
-    return passed(f"{len(records)} log records from step {records[0]} to {records[-1]}, none twice{when}{held}")
+    return passed(
+        f"{counted(len(records), 'log record')} from step {records[0]} to {records[-1]}, none twice{when}{held}"
+    )
 
 
 def incidents(run: RunDirectory) -> Outcome:
-    """Steps that the guard refused; each has a file with the batch's text."""
+    """Steps that the guard refused, each with a file that holds the batch's text; too many are a diverged run."""
+    lost = _diverged(run) or _held_back(run)
+    if lost is not None:
+        return lost
     if not run.incidents.is_dir():
         return passed("no step was refused")
     found = read_incidents(run.incidents)
-    files = sorted(path.name for path in run.incidents.glob("*.json"))
-    if len(found) < len(files):
-        return failed(f"{run.incidents}: {len(files) - len(found)} of {len(files)} files do not read", "remove them")
+    files = len(list_incidents(run.incidents))
+    if len(found) < files:
+        return failed(f"{run.incidents}: {files - len(found)} of {files} files cannot be read", "remove them")
     steps = ", ".join(f"{incident['step']} ({incident.get('reason')})" for incident in found[:8])
     more = ", …" if len(found) > 8 else ""
-    return passed(f"{len(found)} steps were refused and not applied: {steps}{more}; their text is in {run.incidents}")
+    return passed(
+        f"{counted(len(found), 'step')} refused and not applied: {steps}{more}; their text is in {run.incidents}"
+    )
+
+
+def _diverged(run: RunDirectory) -> Outcome | None:
+    """The failure of a run whose last steps were all refused, so many of them that it was ended."""
+    records = read_records(run.metrics_file)
+    refused = {record["step"] for record in records if "incident" in record}
+    before = last = max((record["step"] for record in records), default=0)
+    while before in refused:
+        before -= 1
+    if last - before < MOST_IN_A_ROW:
+        return None
+    return failed(
+        f"the run has diverged: {last - before} steps in a row were refused, from {before + 1} to {last}, and none was "
+        "applied since",
+        "begin anew with a lower optim.max_lr, or go on from an older checkpoint with --train.on_spike rollback",
+        figure=float(last - before),
+        bound=float(MOST_IN_A_ROW),
+    )
+
+
+def _held_back(run: RunDirectory) -> Outcome | None:
+    """The failure of a run that went back to one checkpoint so often that it was ended."""
+    saved = max((step for step, _ in list_checkpoints(run.checkpoints)), default=0)
+    # Going back takes the records back and leaves the files; a later checkpoint means that the run got by.
+    returns = [
+        incident["step"]
+        for incident in read_incidents(run.incidents)
+        if incident.get("action") == "rollback" and incident["step"] > saved
+    ]
+    if len(returns) < MOST_ROLLBACKS:
+        return None
+    return failed(
+        f"the run has diverged: {len(returns)} times it went back to the checkpoint of step {saved}, from steps "
+        f"{min(returns)} to {max(returns)}, and has not got by",
+        "begin anew with a lower optim.max_lr, or bear more with --train.spike_threshold",
+        figure=float(len(returns)),
+        bound=float(MOST_ROLLBACKS),
+    )
 
 
 def config_reads(run: RunDirectory) -> Outcome:

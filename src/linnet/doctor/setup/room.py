@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,7 @@ import torch
 
 from linnet.accounting import count_parameters, evaluation_memory, training_memory
 from linnet.checkpoint import list_checkpoints
+from linnet.checkpoint.set_aside import DAMAGED
 from linnet.config import RunConfig, TrainConfig
 from linnet.doctor.findings import Outcome, failed, passed, skipped
 from linnet.doctor.setup.subject import Setup
@@ -36,14 +38,20 @@ def on_disk(setup: Setup) -> Outcome:
     what = f"{most} checkpoint{'s' if most > 1 else ''} of {gigabytes(each)} at most"
     if already:
         what += f", {gigabytes(already)} of it there already"
+    damaged = {path.name: _size(path) for path in _set_aside(setup.place / "checkpoints")}
+    beside = ""
+    if damaged:
+        beside = (
+            f"; set aside as damaged, remove once looked at: {', '.join(damaged)}, {gigabytes(sum(damaged.values()))}"
+        )
     if needed > free:
         return failed(
-            f"{what}, but only {gigabytes(free)} are free for {setup.place}",
-            "free some space, give a --run_dir on another disk, or lower train.keep_last or raise train.keep_every",
+            f"{what}, but only {gigabytes(free)} are free for {setup.place}{beside}",
+            _ways_to_room(setup.config.train, damaged),
             figure=float(needed),
             bound=float(free),
         )
-    return passed(f"{what}, {gigabytes(free)} free", figure=float(needed), bound=float(free))
+    return passed(f"{what}, {gigabytes(free)} free{beside}", figure=float(needed), bound=float(free))
 
 
 def most_checkpoints(train: TrainConfig) -> int:
@@ -75,6 +83,22 @@ def in_memory(setup: Setup) -> Outcome:
     return passed(
         f"{sentence}, {gigabytes(available)} available in {where}", figure=float(needed), bound=float(available)
     )
+
+
+def _set_aside(checkpoints: Path) -> list[Path]:
+    """Damaged checkpoints, which a run renames and never removes."""
+    return sorted(path for path in checkpoints.glob(f"{DAMAGED}*") if path.is_dir())
+
+
+def _ways_to_room(train: TrainConfig, damaged: Collection[str]) -> str:
+    """What would make the checkpoints fit, of what these settings leave to be done."""
+    ways = [f"remove {' and '.join(damaged)}"] if damaged else []
+    ways += ["free some space", "give a --run_dir on another disk"]
+    if train.keep_last > 1:
+        ways.append("lower train.keep_last")
+    if train.keep_every:
+        ways.append("set train.keep_every to 0 or higher than it is")
+    return f"{', '.join(ways[:-1])} or {ways[-1]}"
 
 
 def gigabytes(count: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from linnet.data.stream import TokenStream
-from linnet.doctor.findings import Outcome, failed, passed, skipped
+from linnet.doctor.findings import Outcome, counted, failed, passed, skipped
 from linnet.doctor.setup.subject import Setup
 from linnet.tokenizer import Tokenizer
 
@@ -123,7 +123,9 @@ def special_ids_fit(setup: Setup) -> Outcome:
                 "the tokenizer's files disagree: fetch or train it again",
             )
     names = ", ".join(f"{token!r} {id}" for token, id in list(special.items())[:3])
-    return passed(f"{len(special)} special tokens, all below {rows:,}: {names}" + (", …" if len(special) > 3 else ""))
+    return passed(
+        f"{counted(len(special), 'special token')}, all below {rows:,}: {names}" + (", …" if len(special) > 3 else "")
+    )
 
 
 def _texts(tokenizer: Tokenizer) -> Iterator[str]:

@@ -42,6 +42,8 @@ _NUMBER_FIRST = re.compile(
     r"(?P<name>tok/s|tokens/s|tokens per second|(?:bits|nats)(?: per |/)byte|params|parameters)(?![\w/])",
     re.IGNORECASE,
 )
+# `val loss: 0.84 nats per byte`: what is measured so is no loss of a token, whatever it is called.
+_PER_BYTE = re.compile(rf"{_MARKS}\s+(?:bits|nats)(?: per |/)byte\b(?!\s*[:=]?\s*\d)", re.IGNORECASE)
 _STEP = re.compile(r"\bstep\s+(?P<step>\d[\d,]*)(?:/(?P<last>\d+))?", re.IGNORECASE)
 _VALIDATION_LINE = re.compile(r"\[val @ step \d+\]")
 # Words after which a number is a bound or another's, and marks that make it a range or a share.
@@ -105,6 +107,8 @@ def _in_line(number: int, line: str) -> Iterator[Claim]:
             if _GOES_ON.match(line, match.end()):
                 continue
             name = match["name"]
+            if QUANTITIES[name.lower()] in ("loss", "val_loss") and _PER_BYTE.match(line, match.end()):
+                continue
             key = "val_loss" if validation and name == "loss" else QUANTITIES[name.lower()]
             claim = _claim(number, name, key, match["number"], match["scale"], step, last)
             if claim is not None:

@@ -11,6 +11,10 @@ from linnet.doctor.findings import Check, Diagnosis, Outcome, failed, passed, ru
 from linnet.doctor.training.claim_patterns import Claim, claims_in
 
 Record = Mapping[str, Any]
+LOOKED_AT = (
+    "losses, perplexities, bits and nats per byte, tokens a second, numbers of parameters, and learning rates written "
+    "as in the log"
+)
 REMEDY = "copy the number from the log, or have it written by a command that reads the log"
 _PARAMETERS = re.compile(r"^Model params: ([\d,]+)", re.MULTILINE)
 _LAST_STEPS = re.compile(r"^step +\d+/(\d+) ", re.MULTILINE)
@@ -44,7 +48,7 @@ def check_claims(
         Check(f"{where} line {claim.line}: {claim.name}", partial(judge_claim, claim, parameters)) for claim in claims
     ]
     if not checks:
-        checks.append(Check(where, lambda _: skipped("states no number about the run")))
+        checks.append(Check(where, lambda _: skipped(f"states no number about the run; looked for were {LOOKED_AT}")))
     return Diagnosis(f"numbers in {where}", run_checks(checks, rows))
 
 

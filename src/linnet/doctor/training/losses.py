@@ -11,6 +11,8 @@ from linnet.doctor.findings import Check, Diagnosis, Outcome, failed, passed, ru
 Record = Mapping[str, Any]
 # A training loss so near to ln(V), or above it, has learned nothing: guessing each id alike gives ln(V).
 LEARNED_NATS = 0.05
+# A loss of so many times ln(V) is no beginner's: a sound one begins near ln(V), and a lost run has thousands.
+FAR = 3
 # A smaller share of all losses than this at the end of the run is looked at; at least some of them.
 LAST_SHARE, LEAST_LOSSES = 0.2, 3
 # By how much a validation loss may end above its lowest before it is told.
@@ -52,14 +54,17 @@ def _check_numbers(training: Sequence[tuple[int, float]], validation: Sequence[t
             if not math.isfinite(loss):
                 return failed(
                     f"the {what} loss is NaN or infinite at step {step}: the run diverged there",
-                    "begin anew from a checkpoint before it, with a lower rate or a smaller bound of the gradient",
+                    "begin anew, or from a checkpoint before it, with a lower optim.max_lr or gradients clipped",
                     figure=step,
                 )
-    return passed(f"{len(training)} training and {len(validation)} validation losses are numbers")
+    return passed(f"numbers all: {len(training)} of training, {len(validation)} of validation")
 
 
 def _check_stuck(training: Sequence[tuple[int, float]], guessing: float, after: int) -> Outcome:
-    late = [(step, loss) for step, loss in training if step > max(after, PATIENCE) and math.isfinite(loss)]
+    finite = [(step, loss) for step, loss in training if math.isfinite(loss)]
+    if finite and finite[-1][1] > FAR * guessing:
+        return _diverged("training", *finite[-1], guessing)
+    late = [(step, loss) for step, loss in finite if step > max(after, PATIENCE)]
     if len(late) < LEAST_LOSSES:
         return skipped(f"fewer than {LEAST_LOSSES} losses were logged after step {max(after, PATIENCE)}")
     last = late[-max(LEAST_LOSSES, round(LAST_SHARE * len(late))) :]
@@ -77,7 +82,10 @@ def _check_stuck(training: Sequence[tuple[int, float]], guessing: float, after: 
 
 
 def _check_validation(validation: Sequence[tuple[int, float]], guessing: float, after: int) -> Outcome:
-    finite = [(step, loss) for step, loss in validation if step > after and math.isfinite(loss)]
+    told = [(step, loss) for step, loss in validation if math.isfinite(loss)]
+    if told and told[-1][1] > FAR * guessing:
+        return _diverged("validation", *told[-1], guessing)
+    finite = [(step, loss) for step, loss in told if step > after]
     if not finite:
         return skipped("no validation loss was logged after the warm-up")
     (best_step, best), (last_step, last) = min(finite, key=lambda row: row[1]), finite[-1]
@@ -95,3 +103,12 @@ def _check_validation(validation: Sequence[tuple[int, float]], guessing: float, 
             figure=last,
         )
     return passed(f"the validation loss is {last:.3f} at step {last_step}, its lowest {best:.3f}", figure=last)
+
+
+def _diverged(what: str, step: int, loss: float, guessing: float) -> Outcome:
+    return failed(
+        f"the run has diverged: the {what} loss is {loss:,.6g} at step {step}, and an even guess has {guessing:.1f}",
+        "begin anew with a lower optim.max_lr; where the first losses were as high, with smaller initial weights",
+        figure=loss,
+        bound=FAR * guessing,
+    )

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from linnet.doctor.training.pieces import Batch, Pieces
+from linnet.doctor.training.forms import Batch
+from linnet.doctor.training.pieces import Pieces
 
 # Adam moves each weight by about the rate, so a rate is small or large beside the weights' own size; deep models bear
 # less of it.
@@ -47,7 +48,7 @@ def memorize(pieces: Pieces, batches: Sequence[Batch], known: Callable[[nn.Modul
     The optimizer is plain AdamW without decay, so that the step and the loss are judged and not a rate that is too
     small to learn anything in so few steps.
     """
-    model = pieces.copied()
+    model = pieces.copied(dropout=False)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     allowed = TRIES_OF_LARGE if parameters > LARGE_MODEL else TRIES_OF_SMALL
     rate, total = suitable_rate(model), 0

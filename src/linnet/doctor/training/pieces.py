@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from linnet.doctor.model.calling import Calling
+from linnet.doctor.training.dropout import draws, switch_off_dropout
+from linnet.doctor.training.forms import Batch, pair, pairs
 
-Batch = tuple[Tensor, Tensor]  # inputs and targets, int64, (rows, sequence) each
+OTHER_DATA = "batches() gave other data the second time after the same seeds, as a shuffling DataLoader does"
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Step = Callable[[nn.Module, Optimizer, Sequence[Batch]], Any]
@@ -53,6 +55,7 @@ class Pieces:
     ignore_index: int = -100
     pad_id: int | None = None
     seed: int = 0
+    wrapper: Callable[[nn.Module], nn.Module] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -63,11 +66,23 @@ class Pieces:
         """(batch, sequence, vocabulary) of `ids`, by a copy of the model."""
         return self.calling(model, ids)
 
-    def copied(self, *, training: bool = True) -> nn.Module:
-        """A copy of the model without gradients, to train on; `training` False switches dropout off."""
+    def copied(self, *, training: bool = True, dropout: bool = True) -> nn.Module:
+        """A copy of the model without gradients, to train on; `dropout` False is for steps that call train()."""
         twin = copy.deepcopy(self.model)
         twin.zero_grad(set_to_none=True)
+        if not dropout:
+            switch_off_dropout(twin)
         return twin.train(training)
+
+    def draws_in_training(self, *, dropout: bool = True) -> bool:
+        """Whether logits in training mode depend on chance; `dropout` False asks after the rates are set to 0."""
+        model = self.copied(dropout=dropout)
+        ids = torch.zeros(1, min(self.sequence_length, 16), dtype=torch.int64, device=self.device)
+        return draws(lambda: self.logits(model, ids))
+
+    def wrapped(self, model: nn.Module) -> nn.Module:
+        """`model` in the wrapper, torch.compile's or a parallel one, in which the user handed over theirs."""
+        return self.wrapper(model) if self.wrapper is not None else model
 
     def new_optimizer(self, model: nn.Module) -> Optimizer:
         """The user's optimizer over `model`, else AdamW."""
@@ -96,10 +111,16 @@ class Pieces:
     def own_batches(self, step: int) -> list[Batch]:
         """The user's micro-batches of `step`, counted from 0, else four rows of random ids."""
         if self.batches is not None:
-            return [(inputs, targets) for inputs, targets in self.batches(step)]
+            return pairs(self.batches(step), f"batches({step})")
         generator = torch.Generator().manual_seed(self.seed + step)
         rows = torch.randint(self.vocab_size, (4, self.sequence_length + 1), generator=generator).to(self.device)
         return [(rows[i : i + 1, :-1], rows[i : i + 1, 1:]) for i in range(4)]
+
+    def cut(self, ids: Tensor) -> Batch:
+        """`ids` (tokens,) as the user's windows cut them, in two dimensions."""
+        assert self.windows is not None
+        inputs, targets = pair(self.windows(ids), "what windows= returns")
+        return (inputs, targets) if inputs.ndim == 2 else (inputs.unsqueeze(0), targets.unsqueeze(0))
 
     def seen_shift(self) -> int | None:
         """By how many places the targets of the user's batches are ahead of the inputs; None where by no number."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from linnet.doctor.findings import Outcome, failed, passed, skipped
-from linnet.doctor.training.pieces import Pieces
+from linnet.doctor.training.pieces import OTHER_DATA, Pieces
 from linnet.runtime import random_state, seed_everything
 
 STEPS = 2
@@ -25,13 +25,14 @@ def check_round_trip(pieces: Pieces) -> Outcome:
     model, optimizer = _trained(pieces)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "checkpoint"
-        pieces.save(path, model, optimizer, STEPS)
+        pieces.save(path, pieces.wrapped(model), optimizer, STEPS)
         loaded, fresh = _another(pieces)
-        pieces.load(path, loaded, fresh)
+        _load(pieces, path, loaded, fresh)
     wrong = _first_difference(model, loaded)
     if wrong is not None:
         return failed(f"{wrong} is not what was saved", "save and load every parameter and buffer, strictly")
     batches = pieces.own_batches(STEPS)
+    model.zero_grad(set_to_none=True)  # whether a step begins with gradients of its own is another question
     for one, its in ((model, optimizer), (loaded, fresh)):
         seed_everything(pieces.seed)
         pieces.take_step(one, its, batches)
@@ -52,27 +53,30 @@ def check_random_state(pieces: Pieces) -> Outcome:
     model, optimizer = _trained(pieces)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "checkpoint"
-        pieces.save(path, model, optimizer, STEPS)
+        pieces.save(path, pieces.wrapped(model), optimizer, STEPS)
         saved = random_state()
         expected = _ids(pieces, STEPS)
         seed_everything(pieces.seed + 17)
         loaded, fresh = _another(pieces)
-        told = pieces.load(path, loaded, fresh)
+        told = _load(pieces, path, loaded, fresh)
     restored = random_state()
+    same_data = isinstance(told, int) and _equal(expected, _ids(pieces, told))
     return judge_restored(
         [name for name in used if saved[name] != restored[name]],
         told,
-        same_data=isinstance(told, int) and _equal(expected, _ids(pieces, told)),
+        same_data=same_data,
+        repeatable=same_data or _repeatable(pieces),
     )
 
 
-def judge_restored(lost: list[str], told: Any, *, same_data: bool) -> Outcome:
+def judge_restored(lost: list[str], told: Any, *, same_data: bool, repeatable: bool = True) -> Outcome:
     """Judge what a resumed process knows.
 
     Args:
         lost: generators whose state did not come back.
         told: the steps done, as loading returned them.
         same_data: whether the next batch is the one that was to come.
+        repeatable: whether the data of one step are the same whenever it is asked for them after the same seeds.
     """
     if lost:
         return failed(
@@ -87,7 +91,12 @@ def judge_restored(lost: list[str], told: Any, *, same_data: bool) -> Outcome:
         )
     if not same_data:
         return failed(
-            "the batch after loading is not the one that was to come: the data position is not in the checkpoint",
+            "the batch after loading is not the one that was to come: "
+            + (
+                "the data position is not in the checkpoint"
+                if repeatable
+                else f"{OTHER_DATA}, and load did not undo it"
+            ),
             "make the batches a function of the step, or save and restore the position in the data",
         )
     return passed("random generators and data position came back: the next batch is the one that was to come")
@@ -98,25 +107,50 @@ def check_names(pieces: Pieces) -> Outcome:
     if pieces.save is None or pieces.load is None:
         return skipped(NOT_GIVEN)
     model, optimizer = _trained(pieces)
-    compiled = cast(nn.Module, torch.compile(model))  # nothing is compiled before it is called
+    # Nothing is compiled before it is called.
+    wrapped = cast(nn.Module, torch.compile(model)) if pieces.wrapper is None else pieces.wrapped(model)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "checkpoint"
-        pieces.save(path, compiled, optimizer, STEPS)
+        pieces.save(path, wrapped, optimizer, STEPS)
         loaded, fresh = _another(pieces)
         try:
             pieces.load(path, loaded, fresh)
+        except AttributeError:  # it reaches for the module inside a wrapper, and loads plain names into that
+            if pieces.wrapper is None:
+                raise
+            pieces.load(path, pieces.wrapped(loaded), fresh)
         except (RuntimeError, KeyError, ValueError) as error:
-            return _prefixed(f"loading it into the plain model raised {type(error).__name__}")
+            return _prefixed(wrapped, f"loading it into the plain model raised {type(error).__name__}")
+    kind = "compiled" if hasattr(wrapped, "_orig_mod") else "parallel"
     if _first_difference(model, loaded) is not None:
-        return _prefixed("loading it into the plain model left out its weights without a word")
-    return passed("a checkpoint of the compiled model loads into the plain one")
+        return _prefixed(wrapped, "loading it into the plain model left out its weights without a word")
+    return passed(f"a checkpoint of the {kind} model loads into the plain one")
 
 
-def _prefixed(what_happened: str) -> Outcome:
+def _prefixed(wrapped: nn.Module, what_happened: str) -> Outcome:
+    kind, inner = ("compiled", "_orig_mod") if hasattr(wrapped, "_orig_mod") else ("parallel", "module")
     return failed(
-        f"the checkpoint of a compiled model holds names with `_orig_mod.`: {what_happened}",
-        "save the state of the module that was compiled (model._orig_mod), or strip the prefix",
+        f"the checkpoint of a {kind} model holds names with `{inner}.`: {what_happened}",
+        f"save the state of the module inside the wrapper (model.{inner}), or strip the prefix",
     )
+
+
+def _load(pieces: Pieces, path: Path, model: nn.Module, optimizer: Optimizer) -> Any:
+    """What the user's load returns; a model that was handed over in a wrapper may be loaded with it or without."""
+    assert pieces.load is not None
+    if pieces.wrapper is not None:
+        try:
+            return pieces.load(path, model, optimizer)
+        except (AttributeError, RuntimeError, KeyError, ValueError):
+            return pieces.load(path, pieces.wrapped(model), optimizer)
+    return pieces.load(path, model, optimizer)
+
+
+def _repeatable(pieces: Pieces) -> bool:
+    seed_everything(pieces.seed)
+    first = _ids(pieces, STEPS)
+    seed_everything(pieces.seed)
+    return _equal(first, _ids(pieces, STEPS))
 
 
 def _trained(pieces: Pieces) -> tuple[nn.Module, Optimizer]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from linnet.doctor.findings import Outcome, failed, passed, skipped
+from linnet.doctor.training.forms import number
 from linnet.doctor.training.pieces import Pieces
 
 # A change of the rate below this share of it is rounding.
@@ -20,7 +21,7 @@ def check_schedule(pieces: Pieces) -> Outcome:
     if pieces.schedule is None or pieces.max_steps is None:
         return skipped("give schedule= and max_steps=")
     steps = _steps(pieces.warmup_steps or 0, 1, pieces.max_steps)
-    rates = [float(pieces.schedule(step)) for step in steps]
+    rates = [number(pieces.schedule(step), f"schedule({step})") for step in steps]
     return judge_schedule(steps, rates, pieces.warmup_steps)
 
 
@@ -31,7 +32,10 @@ def check_schedule_across_resume(pieces: Pieces) -> Outcome:
     end = pieces.max_steps
     until = pieces.resumed_max_steps or end + max(1, end // 10)
     steps = [end, *_steps(0, end + 1, until)]
-    rates = [float(pieces.schedule(end)), *(float(pieces.resumed_schedule(step)) for step in steps[1:])]
+    rates = [
+        number(pieces.schedule(end), f"schedule({end})"),
+        *(number(pieces.resumed_schedule(step), f"resumed_schedule({step})") for step in steps[1:]),
+    ]
     return judge_resumed_schedule(steps, rates, warming_up=end < (pieces.warmup_steps or 0))
 
 

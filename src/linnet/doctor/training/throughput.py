@@ -6,6 +6,7 @@ import math
 import time
 
 from linnet.doctor.findings import Outcome, failed, passed, skipped
+from linnet.doctor.training.forms import number
 from linnet.doctor.training.pieces import Pieces
 
 STEPS, TOKENS_PER_STEP = 10, 1000
@@ -42,7 +43,7 @@ def check_throughput(pieces: Pieces) -> Outcome:
     if pieces.rate is None:
         return skipped("give rate=, your measurement of tokens per second over given steps")
     device = QueuedDevice(STEP_SECONDS)
-    told = float(pieces.rate(device.submit, STEPS, TOKENS_PER_STEP, device.synchronize))
+    told = number(pieces.rate(device.submit, STEPS, TOKENS_PER_STEP, device.synchronize), "rate=")
     device.synchronize()
     return judge_rate(told, TOKENS_PER_STEP / STEP_SECONDS)
 
@@ -53,12 +54,15 @@ def judge_rate(told: float, possible: float) -> Outcome:
         return failed(f"the rate told is {told:g} tokens/s", "divide tokens by seconds", figure=told, bound=possible)
     if told > possible * (1 + ROUNDING):
         return failed(
-            f"on a device that does {possible:,.0f} tokens/s at most, {told:,.0f} were told, "
-            f"{told / possible:.3g} times too many: the clock was read without synchronizing the device",
+            f"an emulated device allows at most {possible:,.0f} tokens/s and the trainer told {told:,.0f}, "
+            f"{told / possible:.3g} times as many: the clock was read without synchronizing the device",
             "wait for the device (torch.cuda.synchronize) before the clock is read, at both ends",
             figure=told,
             bound=possible,
         )
     return passed(
-        f"on a device that does {possible:,.0f} tokens/s at most, {told:,.0f} were told", figure=told, bound=possible
+        f"an emulated device allows at most {possible:,.0f} tokens/s and the trainer told {told:,.0f}: it waited for "
+        "the device",
+        figure=told,
+        bound=possible,
     )

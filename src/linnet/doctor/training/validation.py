@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from linnet.doctor.findings import Outcome, failed, passed, skipped
+from linnet.doctor.training.forms import Batch, number
 from linnet.doctor.training.logits import known_logits
-from linnet.doctor.training.pieces import Batch, Pieces
+from linnet.doctor.training.pieces import Pieces
 
 # Logits near 100 are rounded to steps of 0.5 by bfloat16 and of 0.06 by float16, and to 1e-5 by float32.
 OFFSET, SPREAD = 100.0, 8.0
-ROUNDING = 2e-5
-# Softmax and sum in bfloat16 as well leave about this much of the loss uncertain.
-COARSE = 0.03
+# Of the loss: what float32 leaves uncertain, and what tells one mistake from the next.
+ROUNDING, RECOGNIZED = 2e-5, 2e-4
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 REMEDY_FLOAT32 = "compute the forward pass and the loss of validation in float32: logits.float() before the loss"
 REMEDY_TARGETS = "leave padding out of sum and count alike, and divide the sum over all batches by all counted targets"
+REMEDY_SHIFT = "shift once: targets[t] is the token after inputs[t] already"
+REMEDY_UNKNOWN = "compute the mean of -log softmax(logits)[target] in float32 over counted targets"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """What the validation loss comes to by one mistake.
+
+    Attributes:
+        value: the loss.
+        name: of the mistake, in words.
+        remedy: what to do.
+        within: how near, of the loss, a figure must be to be recognized.
+    """
+
+    value: float
+    name: str
+    remedy: str
+    within: float = RECOGNIZED
 
 
 @dataclass(frozen=True)
@@ -28,10 +49,7 @@ class Probe:
 
     batches: list[Batch]
     right: float
-    rounded: float
-    with_padding: float
-    by_all_targets: float
-    mean_of_means: float
+    mistakes: tuple[Mistake, ...]
 
 
 def logit_table(vocabulary: int, seed: int, rows: int = 256) -> Tensor:
@@ -60,15 +78,10 @@ def probe(pieces: Pieces, table: Tensor, dtype: torch.dtype, *, padded: bool) ->
         batches.append((inputs, targets))
     known = table.to(dtype).double()
     sums = [_sums(known, batch, pieces) for batch in batches]
-    coarse = [_sums(table.to(torch.bfloat16).double(), batch, pieces) for batch in batches]
-    counted = sum(count for _, count, _ in sums)
     return Probe(
         [(inputs.to(pieces.device), targets.to(pieces.device)) for inputs, targets in batches],
-        right=sum(nats for nats, _, _ in sums) / counted,
-        rounded=sum(nats for nats, _, _ in coarse) / counted,
-        with_padding=_with_padding(known, batches),
-        by_all_targets=sum(nats for nats, _, _ in sums) / sum(total for _, _, total in sums),
-        mean_of_means=sum(nats / count for nats, count, _ in sums) / len(sums),
+        sum(nats for nats, _, _ in sums) / sum(count for _, count, _ in sums),
+        (*_coarse(table, batches, pieces), *_miscounted(known, batches, sums, pieces)),
     )
 
 
@@ -96,25 +109,15 @@ def judge_validation(told: float, probe: Probe, *, padded: bool) -> Outcome:
             bound=bound,
         )
     sentence = f"the validation loss of known logits is {probe.right:.5f}, and {told:.5f} was told"
-    coarse = "it is computed on bf16 logits, or others as coarse"
-    mistakes = [
-        (probe.rounded, coarse, REMEDY_FLOAT32),
-        (probe.mean_of_means, "it averages the means of batches of unequal size", REMEDY_TARGETS),
-        (probe.with_padding, "padding is counted as targets", REMEDY_TARGETS),
-        (probe.by_all_targets, "padding is counted as targets: the sum is divided by them too", REMEDY_TARGETS),
-    ]
-    value, name, remedy = min(mistakes, key=lambda mistake: abs(told - mistake[0]))
-    known = abs(told - value) <= 10 * bound
-    if not known and apart <= COARSE * probe.right:
-        name, remedy, known = coarse, REMEDY_FLOAT32, True
-    if known:
-        return failed(f"{sentence}: {name}", remedy, figure=told, bound=probe.right)
-    return failed(
-        sentence,
-        "compute the mean of -log softmax(logits)[target] in float32 over counted targets",
-        figure=told,
-        bound=probe.right,
-    )
+    return _named(sentence, told, probe.right, probe.mistakes)
+
+
+def _named(sentence: str, told: float, right: float, mistakes: Sequence[Mistake]) -> Outcome:
+    """A failure that names the mistake which gives the figure told, where one does."""
+    fitting = [mistake for mistake in mistakes if abs(told - mistake.value) <= mistake.within * abs(mistake.value)]
+    mistake = min(fitting, key=lambda mistake: abs(told - mistake.value) / mistake.within, default=None)
+    name, remedy = (mistake.name, mistake.remedy) if mistake is not None else ("cause unknown", REMEDY_UNKNOWN)
+    return failed(f"{sentence}: {name}", remedy, figure=told, bound=right)
 
 
 def judge_stream(told: float, tokens: int, rows: Sequence[Batch], table: Tensor) -> Outcome:
@@ -125,10 +128,7 @@ def judge_stream(told: float, tokens: int, rows: Sequence[Batch], table: Tensor)
         rows: the windows that were validated, none of them padded.
         table: what the model was made to say, see `known_logits`.
     """
-    known = table.double()
-    losses = [_losses(known, inputs.cpu() % len(table), targets.cpu()).flatten() for inputs, targets in rows]
-    right = float(torch.cat(losses).mean())
-    count = sum(len(part) for part in losses)
+    right, count = _over(table.double(), rows)
     if tokens != count:
         return failed(
             f"validation counted {tokens} targets where there are {count}", REMEDY_TARGETS, figure=tokens, bound=count
@@ -140,13 +140,19 @@ def judge_stream(told: float, tokens: int, rows: Sequence[Batch], table: Tensor)
             figure=abs(told - right),
             bound=bound,
         )
-    return failed(
-        f"the validation loss of known logits over {count} targets is {right:.5f}, and {told:.5f} was told: it is not "
-        "computed in float32, as on bf16 logits",
-        REMEDY_FLOAT32,
-        figure=told,
-        bound=right,
-    )
+    sentence = f"the validation loss of known logits over {count} targets is {right:.5f}, and {told:.5f} was told"
+    mistakes = [
+        Mistake(_over(table.to(dtype).double(), rows)[0], _rounded_to(name), REMEDY_FLOAT32)
+        for name, dtype in HALVES.items()
+    ]
+    return _named(sentence, told, right, mistakes)
+
+
+def _over(known: Tensor, rows: Sequence[Batch]) -> tuple[float, int]:
+    """The mean loss over all targets of `rows`, and how many they are."""
+    losses = [_losses(known, inputs.cpu() % len(known), targets.cpu()).flatten() for inputs, targets in rows]
+    together = torch.cat(losses)
+    return float(together.mean()), len(together)
 
 
 def _asked(pieces: Pieces, *, padded: bool) -> Outcome:
@@ -158,8 +164,8 @@ def _asked(pieces: Pieces, *, padded: bool) -> Outcome:
     table = logit_table(pieces.vocab_size, pieces.seed)
     asked = probe(pieces, table, dtype, padded=padded)
     with known_logits(model, pieces.calling, table):
-        told = float(pieces.evaluate(model, asked.batches))
-    if told == float(pieces.evaluate(model, asked.batches)):
+        told = number(pieces.evaluate(model, asked.batches), "evaluate=")
+    if told == number(pieces.evaluate(model, asked.batches), "evaluate="):
         return skipped("the loss is computed inside the model, out of logits that cannot be exchanged")
     return judge_validation(told, asked, padded=padded)
 
@@ -167,16 +173,64 @@ def _asked(pieces: Pieces, *, padded: bool) -> Outcome:
 def _sums(known: Tensor, batch: Batch, pieces: Pieces) -> tuple[float, int, int]:
     """Nats over counted targets, how many they are, and how many with padding."""
     inputs, targets = batch
-    counted = targets != pieces.ignore_index
-    if pieces.pad_id is not None:
-        counted &= targets != pieces.pad_id
+    counted = _counted(targets, pieces)
     losses = _losses(known, inputs, targets.where(counted, 0))
     return float(losses[counted].sum()), int(counted.sum()), targets.numel()
 
 
-def _with_padding(known: Tensor, batches: Sequence[Batch]) -> float:
-    losses = [_losses(known, inputs, targets.clamp(min=0)).flatten() for inputs, targets in batches]
-    return float(torch.cat(losses).mean())
+def _counted(targets: Tensor, pieces: Pieces) -> Tensor:
+    counted = targets != pieces.ignore_index
+    return counted if pieces.pad_id is None else counted & (targets != pieces.pad_id)
+
+
+def _coarse(table: Tensor, batches: Sequence[Batch], pieces: Pieces) -> Iterator[Mistake]:
+    """Logits rounded to a half type, and the loss computed in it as well."""
+    for name, dtype in HALVES.items():
+        sums = [_sums(table.to(dtype).double(), batch, pieces) for batch in batches]
+        count = sum(count for _, count, _ in sums)
+        yield Mistake(sum(nats for nats, _, _ in sums) / count, _rounded_to(name), REMEDY_FLOAT32)
+        nats = 0.0
+        for (inputs, targets), (_, counted, _) in zip(batches, sums, strict=True):
+            kept = _counted(targets, pieces)
+            losses = F.cross_entropy(table.to(dtype)[inputs][kept], targets[kept], reduction="none")
+            nats += float(losses.mean()) * counted
+        # The mean of a batch is rounded to the type too, and by which sums it came about is not known.
+        within = float(torch.finfo(dtype).eps)
+        yield Mistake(nats / count, f"it is computed in {name}, softmax and all", REMEDY_FLOAT32, within)
+
+
+def _miscounted(
+    known: Tensor, batches: Sequence[Batch], sums: Sequence[tuple[float, int, int]], pieces: Pieces
+) -> Iterator[Mistake]:
+    """Means over wrong targets, or with a wrong denominator; where there is no padding only those that differ."""
+    total = sum(nats for nats, _, _ in sums)
+    means = sum(nats / count for nats, count, _ in sums) / len(sums)
+    yield Mistake(means, "it averages the means of batches of unequal size", REMEDY_TARGETS)
+    yield Mistake(
+        _shifted_again(known, batches, pieces), "targets are shifted twice, by the data and here", REMEDY_SHIFT
+    )
+    if sum(count for _, count, _ in sums) == sum(all_ for _, _, all_ in sums):
+        return
+    counted = "padding is counted as targets" if pieces.pad_id is not None else "ignored targets, padding, are counted"
+    # An id below 0 is clamped by some, and read from the end of the row by others.
+    clamped = [(inputs, targets.clamp(min=0)) for inputs, targets in batches]
+    from_the_end = [(inputs, targets % known.shape[1]) for inputs, targets in batches]
+    for read in (clamped, from_the_end):
+        losses = [_losses(known, inputs, targets).flatten() for inputs, targets in read]
+        yield Mistake(float(torch.cat(losses).mean()), counted, REMEDY_TARGETS)
+    denominator = "padding is counted as targets: the sum over the others is divided by them too"
+    yield Mistake(total / sum(all_ for _, _, all_ in sums), denominator, REMEDY_TARGETS)
+
+
+def _shifted_again(known: Tensor, batches: Sequence[Batch], pieces: Pieces) -> float:
+    """The mean loss by targets moved once more."""
+    moved = [(inputs[:, :-1], targets[:, 1:]) for inputs, targets in batches]
+    sums = [_sums(known, batch, pieces) for batch in moved]
+    return sum(nats for nats, _, _ in sums) / max(1, sum(count for _, count, _ in sums))
+
+
+def _rounded_to(name: str) -> str:
+    return f"it is computed on {name} logits"
 
 
 def _losses(known: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:

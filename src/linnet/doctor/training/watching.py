@@ -100,11 +100,18 @@ def _watched(pieces: Pieces, what: str, watch: Callable[[nn.Module], Any]) -> Ou
             drawn = torch.randn(parameter.shape, generator=generator)
             parameter.grad = drawn.to(parameter.device, parameter.dtype)
     before = Snapshot.taken(model, optimizer)
+    modes: list[bool] = []
+    handle = model.register_forward_pre_hook(lambda module, given: modes.append(module.training))
     try:
         watch(model)
         after = Snapshot.taken(model, optimizer)
     finally:
+        handle.remove()
         torch.set_grad_enabled(before.grad_enabled)
+    if any(modes) and pieces.draws_in_training():
+        return failed(
+            f"{what} ran in training mode, with dropout", f"call model.eval() before {what}, and train() after"
+        )
     return judge_watching(what, before, after)
 
 
