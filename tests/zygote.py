@@ -14,16 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 _SERVER = """
-import json, os, sys
+import json, os, signal, sys
 import torch
 import torch._inductor, torch.utils.tensorboard, linnet.cli.main, linnet.cli.train, linnet.cli.progress
 import linnet.train.observers.console, linnet.train.observers.tensorboard, linnet.data.preparation
 torch.set_num_threads(1)
 print("ready", flush=True)
+children = set()
 for line in sys.stdin:
     request = json.loads(line)
     if "wait" in request:
         print(os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]), flush=True)
+        children.discard(request["wait"])
         continue
     child = os.fork()
     if not child:
@@ -41,7 +43,10 @@ for line in sys.stdin:
         finally:
             sys.stdout.flush()
             os._exit(code)
+    children.add(child)
     print(child, flush=True)
+for child in children:
+    os.kill(child, signal.SIGKILL)  # a test that failed left it to itself
 """
 
 
@@ -95,7 +100,7 @@ class Zygote:
         return Process(int(self._ask({**request, "before": before})), output, self._wait)
 
     def close(self) -> None:
-        """End the server; what it started goes on."""
+        """End the server, and what it started that nobody waited for."""
         assert self._server.stdin is not None
         self._server.stdin.close()
         self._server.wait()
