@@ -47,8 +47,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
             found[key] = value
         return found
 
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise UserError(f"{path} is no ordinary file; check the path.")
+    refuse_special(path)
     if path.is_file() and path.stat().st_size > MOST_JSON_BYTES:
         raise UserError(f"{path} is {path.stat().st_size} bytes long, far more than such a file has; check the path.")
     try:
@@ -69,6 +68,12 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{path} holds a JSON {type(value).__name__}; it should hold one object.")
     return value
+
+
+def refuse_special(path: Path) -> None:
+    """Raises UserError where a pipe, socket or device lies at `path`, which would be waited for, or never end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UserError(f"{path} is no ordinary file; check the path.")
 
 
 def write_text(path: Path, text: str) -> None:

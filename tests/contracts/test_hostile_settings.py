@@ -301,3 +301,29 @@ def test_what_is_written_tells_nothing_of_the_environment(
             content = path.read_bytes()
             assert b"a-secret-key-of-mine" not in content, path
             assert b"hf_another_secret" not in content, path
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "samples.jsonl", "provenance.json", "train.log", "incidents/step_1.json"]
+)
+def test_a_pipe_in_a_run_of_others_is_not_waited_for(
+    tiny: Callable[..., Any], linnet: Callable[..., Any], tmp_path: Path, name: str
+) -> None:
+    from linnet.config import build_config
+    from linnet.train import run_training
+
+    settings = tiny(train={"max_steps": 2, "eval_every": 0, "sample_every": 0})
+    run = tmp_path / "runs" / "theirs"
+    run_training(build_config(settings), run)
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    trained = linnet("train", tmp_path / "run.yaml", "--run_dir", run, "--train.max_steps", 3)
+    assert (trained.code, "is no ordinary file" in trained.err) == (2, True), trained.err
+    examined = linnet(
+        "doctor", run, "--only", "incidents", "--only", "losses", "--only", "resumptions", "--only", "versions"
+    )
+    assert examined.code in (0, 2), examined.err
+    assert "raised" not in examined.out
+    assert linnet("runs", run.parent).code in (0, 2)

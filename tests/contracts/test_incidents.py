@@ -16,9 +16,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from linnet.checkpoint import read_checkpoint
+from linnet.checkpoint import read_checkpoint, write_checkpoint
 from linnet.config import build_config
 from linnet.data import Batch, TrainingBatches, load_prepared
+from linnet.errors import UserError
 from linnet.train import Outcome, read_incidents, run_training, step
 from linnet.train.incidents import MOST_IN_A_ROW, MOST_ROLLBACKS
 from linnet.train.training import Training
@@ -230,6 +231,31 @@ def test_refused_steps_apart_are_no_divergence(tiny: Tiny, poison: Poison, tmp_p
     poison.steps = lambda data_step: data_step % 5 == 4
     assert _train(tiny, tmp_path / "rollback", on_spike="rollback", save_every=2).ending == "complete"
     assert len(read_incidents(tmp_path / "rollback" / "incidents")) > MOST_ROLLBACKS
+
+
+def test_what_a_rollback_undoes_is_no_checkpoint_any_more(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
+    _train(tiny, tmp_path, on_spike="rollback", keep_last=1, max_steps=43)
+    _train(tiny, tmp_path, on_spike="rollback", keep_last=1)
+    undone = (tmp_path / "train.log").read_text().partition("ROLLBACK")[2]
+    assert "step_00000043" not in undone
+    _train(tiny, tmp_path / "short", on_spike="rollback", keep_last=1, max_steps=43)
+    poison.steps = lambda data_step: data_step in (BAD, BAD + 1 + 3)
+    outcome = _train(tiny, tmp_path / "short", on_spike="rollback", keep_last=1, max_steps=46)
+    assert outcome.step == 46
+    names = sorted(path.name for path in (tmp_path / "short" / "checkpoints").iterdir())
+    assert names == ["latest", "step_00000040", "step_00000046"]
+    assert (tmp_path / "short" / "checkpoints" / "latest").readlink() == Path("step_00000046")
+
+
+def test_a_state_that_linnet_did_not_write_is_refused(tiny: Tiny, tmp_path: Path) -> None:
+    _train(tiny, tmp_path, max_steps=20)
+    whole = read_checkpoint(tmp_path / "checkpoints" / "latest")
+    for change in ({"train": None}, {"train": {**whole.state["train"], "step": 3}}, {"random": {}}):
+        write_checkpoint(tmp_path / "checkpoints", 20, whole.model, whole.optimizer, {**whole.state, **change})
+        with pytest.raises(UserError, match="its state is none that linnet wrote"):
+            _train(tiny, tmp_path)
+    write_checkpoint(tmp_path / "checkpoints", 20, whole.model, whole.optimizer, whole.state)
+    assert _train(tiny, tmp_path, max_steps=22).ending == "complete"
 
 
 def test_an_incident_in_a_stage_ends_the_run(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from linnet.accounting.parameters import (
     inner_width,
 )
 from linnet.config import ModelConfig
+from linnet.errors import UserError
 
 Precision = Literal["float32", "bf16", "fp16"]
 # What an allocator holds beside what is in use, as a share of it: freed blocks that no later one fits in. Measured as
@@ -58,7 +59,13 @@ def training_memory(
         grad_accum: micro-batches of a step; from the second on, the gradients of those before are there already.
         precision: autocast type of the forward pass; weights, gradients and moments stay float32.
         optimizer_moments: float32 values that the optimizer keeps for each weight; AdamW keeps two.
+
+    Raises:
+        UserError: a size below 1.
     """
+    for name, value in {"batch_size": batch_size, "sequence_length": sequence_length, "grad_accum": grad_accum}.items():
+        if value < 1:
+            raise UserError(f"training_memory: {name} is {value}, and must be at least 1")
     weights = FLOAT * count_parameters(config).total
     kept = {"weights": weights, "optimizer": optimizer_moments * weights}
     tokens = batch_size * sequence_length

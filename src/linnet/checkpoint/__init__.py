@@ -5,6 +5,7 @@ from linnet.checkpoint.names import model_tensors
 from linnet.checkpoint.one_file import load_checkpoint, save_checkpoint
 from linnet.checkpoint.run_directory import (
     Checkpoint,
+    forget_after,
     list_checkpoints,
     newest_checkpoint,
     read_checkpoint,
@@ -18,6 +19,7 @@ __all__ = [
     "Checkpoint",
     "DamagedCheckpoint",
     "UnwrittenCheckpoint",
+    "forget_after",
     "free_bytes",
     "list_checkpoints",
     "load_checkpoint",

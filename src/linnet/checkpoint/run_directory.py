@@ -223,16 +223,38 @@ def retain(root: Path, keep_last: int, keep_every: int, scheduled: int = 0) -> l
     for step, directory in checkpoints:
         if step in kept or step > whole[-1] or (keep_every > 0 and step % keep_every == 0):
             continue
-        # Renamed first: a checkpoint half deleted must not stand under its name.
-        hidden = _hidden(directory, "removed")
-        try:
-            directory.rename(hidden)
-            sync_directory(root)
-            shutil.rmtree(hidden)
-        except OSError as error:
-            raise UserError(f"{directory}: cannot be removed ({error.strerror or error})") from error
+        _remove(directory)
         removed.append(directory)
     return removed
+
+
+def forget_after(root: Path, step: int) -> None:
+    """Remove the checkpoints of steps after `step`, which are undone, and point `latest` at what is then the newest.
+
+    Raises:
+        UserError: the operating system refuses to remove one.
+    """
+    kept = None
+    for number, directory in list_checkpoints(root):
+        if number > step:
+            _remove(directory)
+        else:
+            kept = directory
+    if kept is not None:
+        point_latest_at(kept)
+    else:
+        (root / LATEST).unlink(missing_ok=True)
+
+
+def _remove(directory: Path) -> None:
+    # Renamed first: a checkpoint half deleted must not stand under its name.
+    hidden = _hidden(directory, "removed")
+    try:
+        directory.rename(hidden)
+        sync_directory(directory.parent)
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be removed ({error.strerror or error})") from error
 
 
 def _publish(aside: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from linnet.checkpoint import Checkpoint, DamagedCheckpoint, newest_checkpoint
+from linnet.checkpoint import Checkpoint, DamagedCheckpoint, forget_after, newest_checkpoint
 from linnet.config import RunConfig
 from linnet.data import PreparedData, SampleOrder, TrainingBatches
 from linnet.errors import UserError
@@ -81,6 +81,8 @@ def assemble(
     damaged = [*run.set_aside]
     run.set_aside.clear()
     checkpoint = last_checkpoint(config, run, rollback, lambda damage: damaged.append(f"{damage}; it is passed over"))
+    if rollback is not None:
+        forget_after(run.checkpoints, 0 if checkpoint is None else checkpoint.step)
     model = (TransformerLM(config.model) if checkpoint is not None else initial_model(config, run)).to(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     started = process_started()
@@ -122,7 +124,8 @@ def last_checkpoint(
 ) -> Checkpoint | None:
     """The newest whole checkpoint; for a rollback the newest one of `save_every`, or None, which is the beginning.
 
-    A checkpoint that a signal left behind is passed over then: a run that was never stopped would not have it.
+    A checkpoint that a signal left behind is passed over then: a run that was never stopped would not have it. With
+    `save_every` 0 there are no others, and the newest it is.
     """
     interval = config.train.save_every
     if rollback is not None and interval:
@@ -153,14 +156,23 @@ def resume(training: Training, checkpoint: Checkpoint) -> None:
     """Put `checkpoint` into `training`.
 
     Raises:
-        UserError: it is of another model than the config describes.
+        UserError: it is of another model than the config describes, or its state is none that linnet wrote.
     """
     refuse_other_shapes(training.model, checkpoint)
     training.model.load_state_dict(dict(checkpoint.model))
-    training.optimizer.load_state_dict(dict(checkpoint.optimizer))
-    training.precision.restore(checkpoint.state["precision"])
-    training.state = TrainState.restored(checkpoint.state["train"], training.device)
-    restore_random_state(checkpoint.state["random"])
+    try:
+        training.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        training.precision.restore(checkpoint.state["precision"])
+        training.state = TrainState.restored(checkpoint.state["train"], training.device)
+        restore_random_state(checkpoint.state["random"])
+        if training.state.step != checkpoint.step:
+            raise ValueError(f"its step is {training.state.step!r}")
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+        # Checksums find damage, not a state that somebody made up.
+        raise UserError(
+            f"{checkpoint.directory}: its state is none that linnet wrote ({error!r}): put a copy of the checkpoint in "
+            "its place, or remove it, and an older one is used"
+        ) from error
     training.saved_step = checkpoint.step
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from linnet.data import TrainingBatches
 from linnet.durable import write_durably
+from linnet.text_files import refuse_special
 from linnet.tokenizer import Tokenizer
 
 Reason = Literal["loss", "gradient", "spike"]
@@ -95,6 +96,7 @@ def read_incidents(directory: Path) -> list[dict[str, Any]]:
     """What is in the files of `list_incidents`; one that no longer reads is left out."""
     found = []
     for path in list_incidents(directory):
+        refuse_special(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:  # no JSON, or no UTF-8

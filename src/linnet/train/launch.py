@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 import signal
 from collections import Counter
@@ -179,6 +180,7 @@ def run_stage(config: RunConfig, run: RunDirectory, data: PreparedData, stop: St
     rollback: Rollback | None = None
     returns: Counter[int] = Counter()
     while True:
+        gc.collect()  # a run's parts know each other, and the model before this one would stay beside it
         training = assemble(config, run, data, stop, stage_end, rollback)
         began = training.state.step
         returns[began] += rollback is not None
@@ -197,6 +199,7 @@ def run_stage(config: RunConfig, run: RunDirectory, data: PreparedData, stop: St
         if ending != "rollback":
             break
         rollback = training.refusals.rollback
+        del training
     return Outcome(ending, training.state.step, stop.signal, training.last_evaluation, data.entropy_nats_per_byte)
 
 
@@ -276,10 +279,11 @@ def conclude(training: Training, ending: Ending) -> None:
         return
     incidents = len(list_incidents(training.run.incidents))
     if incidents:
-        training.note(f"INCIDENTS: {incidents} in all, kept in {training.run.incidents}")
+        training.note(f"INCIDENTS: {incidents} kept in {training.run.incidents}")
     if ending == "stopped":
         name = training.stop.signal.name if training.stop.signal is not None else "signal"
-        training.note(f"STOPPED by {name} at {after}; the same command goes on from here")
+        place = "here" if training.saved_step == step else "the last checkpoint"
+        training.note(f"STOPPED by {name} at {after}; the same command goes on from {place}")
     elif ending == "incident":
         training.note(f"STOPPED by an incident at {after}; {advice(training)}")
     elif ending == "budget":

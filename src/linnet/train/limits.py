@@ -36,7 +36,8 @@ class Budget:
     def __init__(self, seconds: float | None, started: float, checkpoint_bytes: int) -> None:
         self._deadline = None
         if seconds is not None:
-            self._deadline = started + seconds - max(RESERVED_SECONDS, RESERVED_SHARE * seconds)
+            left = started + seconds - max(RESERVED_SECONDS, RESERVED_SHARE * seconds) - time.time()
+            self._deadline = time.monotonic() + left  # a clock that is set moves no end
         self._evaluation_seconds = 0.0
         self._sample_seconds = 0.0
         self._save_seconds = ASSUMED_SYNC_SECONDS + checkpoint_bytes / ASSUMED_SAVE_RATE
@@ -60,14 +61,14 @@ class Budget:
 
     def seconds_left(self) -> float:
         """Seconds until the budget ends, infinite where there is none."""
-        return math.inf if self._deadline is None else self._deadline - time.time()
+        return math.inf if self._deadline is None else self._deadline - time.monotonic()
 
     def spent(self, step_seconds: float) -> bool:
         """Whether another step of `step_seconds` would leave too little for the last evaluation and save."""
         if self._deadline is None:
             return False
         needed = SLACK * (step_seconds + self._sample_seconds + self._evaluation_seconds + self._save_seconds)
-        return time.time() + needed > self._deadline
+        return time.monotonic() + needed > self._deadline
 
 
 class Stopped(Exception):  # noqa: N818 - it is the run that was stopped

@@ -14,6 +14,7 @@ from typing import Any
 from linnet.config import SECTIONS, RunConfig, build_config, dump_config, may_change_on_resume, read_yaml
 from linnet.durable import write_durably
 from linnet.errors import UserError
+from linnet.text_files import refuse_special
 
 LOCK = ".lock"
 SECONDS_OF_ASKING = 0.5
@@ -74,6 +75,7 @@ class RunDirectory:
         """What `write_provenance` kept; empty where nothing was."""
         if not self.provenance_file.exists():
             return {}
+        refuse_special(self.provenance_file)
         try:
             kept = json.loads(self.provenance_file.read_text(encoding="utf-8"))
             if not isinstance(kept, dict):
@@ -121,6 +123,7 @@ def _refuse_links(run: RunDirectory) -> None:
     ours = (run.path / LOCK, *(place for place in vars(run).values() if isinstance(place, Path) and place != run.path))
     kept = run.incidents.iterdir() if run.incidents.is_dir() else ()
     for place in (*ours, *kept):
+        refuse_special(place)
         if place.is_symlink():
             raise UserError(
                 f"{place}: is a link, and linnet writes through none in a run directory: put what it leads to in its "

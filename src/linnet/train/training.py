@@ -274,7 +274,8 @@ class Training:
         Raises:
             UserError: the disk did not take the last checkpoint, though it was given time.
         """
-        if ending == "rollback":
+        self.look_at_steps()
+        if self.refusals.rollback is not None:
             return ending
         self.save()
         if self.unsaved.may_pass():

@@ -14,6 +14,7 @@ from linnet.checkpoint.run_directory import verify_checkpoint
 from linnet.checkpoint.set_aside import DAMAGED
 from linnet.doctor.findings import Outcome, counted, failed, passed, skipped
 from linnet.runtime import choose_device, describe_device
+from linnet.text_files import refuse_special
 from linnet.train import RunDirectory, in_use, read_records
 from linnet.train.incidents import MOST_IN_A_ROW, MOST_ROLLBACKS, list_incidents, read_incidents
 
@@ -89,6 +90,8 @@ def resumptions(run: RunDirectory) -> Outcome:
             figure=float(records[back]),
             bound=float(records[back - 1]),
         )
+    if run.log_file.exists():
+        refuse_special(run.log_file)
     text = run.log_file.read_text(encoding="utf-8", errors="replace") if run.log_file.exists() else ""
     resumed = _RESUMED.findall(text)
     when = f"; taken up again at step {', '.join(resumed[-8:])}" if resumed else "; never interrupted"

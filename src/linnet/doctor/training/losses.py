@@ -30,7 +30,7 @@ def check_losses(records: Iterable[Record], *, vocab_size: int, warmup_steps: in
         warmup_steps: until then a loss may be anywhere.
     """
     rows = list(records)
-    training = [(int(r["step"]), _number(r["loss"])) for r in rows if "loss" in r]
+    training = _without_refused([(int(r["step"]), _number(r["loss"])) for r in rows if "loss" in r], rows)
     validation = [(int(r["step"]), _number(r["val_loss"])) for r in rows if "val_loss" in r]
     guessing = math.log(vocab_size)
     after = max(warmup_steps, 1)
@@ -42,8 +42,20 @@ def check_losses(records: Iterable[Record], *, vocab_size: int, warmup_steps: in
     return Diagnosis("losses of the run", run_checks(checks, None))
 
 
+def _without_refused(losses: list[tuple[int, float]], rows: Sequence[Record]) -> list[tuple[int, float]]:
+    """The losses but those of windows in which steps were refused and none left: a later one tells how it went on."""
+    refused = {int(row["step"]) for row in rows if "incident" in row}
+    kept, before = [], 0
+    for number, (step, loss) in enumerate(losses, start=1):
+        if math.isfinite(loss) or number == len(losses) or refused.isdisjoint(range(before + 1, step + 1)):
+            kept.append((step, loss))
+        before = step
+    return kept
+
+
 def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+    """The loss in a record that anybody may have written; NaN for what is no number."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
 
 
 def _check_numbers(training: Sequence[tuple[int, float]], validation: Sequence[tuple[int, float]]) -> Outcome:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from linnet.durable import write_durably
+from linnet.text_files import refuse_special
 from linnet.train.events import Evaluated, Event, Logged, Refused, Sampled
 from linnet.train.observers.appended import AppendedFile
 
@@ -52,6 +53,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """The objects of a .jsonl file; a line that a crash cut off, even within a character, is left out."""
     if not path.exists():
         return []
+    refuse_special(path)
     records = []
     for line in path.read_bytes().split(b"\n"):
         try:

@@ -47,6 +47,14 @@ def test_a_loss_that_is_no_number_is_named_with_its_step() -> None:
         assert "training loss is NaN or infinite at step 150" in outcome.sentence
 
 
+def test_a_window_of_refused_steps_is_no_divergence_unless_it_is_the_last() -> None:
+    rows = [*records([9.0, 8.0, None, 7.0]), {"step": 149, "incident": "loss"}]
+    assert check_losses(rows, vocab_size=300)["losses are numbers"].status == "passed"
+    rows = [*records([9.0, 8.0, None]), {"step": 149, "incident": "loss"}]
+    assert check_losses(rows, vocab_size=300)["losses are numbers"].status == "failed"
+    assert check_losses(records([9.0, "x", 7.0]), vocab_size=300)["losses are numbers"].status == "failed"  # type: ignore[list-item]
+
+
 def test_validation_that_never_beats_guessing_is_named_and_overfitting_told() -> None:
     never = check_losses(records([12.0] * 4, 500, "val_loss"), vocab_size=49152)["validation loss"]
     assert never.status == "failed"
