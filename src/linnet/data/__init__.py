@@ -5,8 +5,9 @@ Names load on first use, so that making text ready never waits for PyTorch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from linnet.first_use import on_first_use
 
 if TYPE_CHECKING:
     from linnet.data.batches import Batch, TrainingBatches, get_batch, validation_batches
@@ -48,14 +49,4 @@ _HOME = {
     "validation_batches": "linnet.data.batches",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'linnet.data' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = on_first_use(__name__, _HOME)

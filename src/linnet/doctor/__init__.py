@@ -10,8 +10,9 @@ Names load on first use.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from linnet.first_use import on_first_use
 
 if TYPE_CHECKING:
     from linnet.doctor.battery import diagnose
@@ -46,14 +47,4 @@ _HOME = {
     "verify_resume": "linnet.doctor.resuming",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'linnet.doctor' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = on_first_use(__name__, _HOME)
