@@ -144,7 +144,9 @@ def test_a_removed_run_directory_to_the_end(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(tiny(train={"max_steps": 1_000_000, "save_every": 5})))
     process = zygote().linnet("train", "run.yaml", "--run_dir", "run", directory=tmp_path, before=IMPATIENT)
     process.until_said("step_00000005")
-    shutil.rmtree(tmp_path / "run")
+    # Renamed first: beneath a tree that is being removed the run would go on making files.
+    (tmp_path / "run").rename(tmp_path / "removed")
+    shutil.rmtree(tmp_path / "removed")
     process.until_said("the run directory was removed or moved")
     process.until_said("train.log: cannot be written")
     process.send(15)
