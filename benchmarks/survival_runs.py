@@ -51,7 +51,7 @@ TINY: dict[str, Any] = {
 }
 PHASES = ("start-up", "step", "save", "evaluation", "sample", "end")
 # What differs between two runs of the same settings: clocks.
-CLOCKS = ("seconds", "tokens_per_second")
+CLOCKS = ("seconds", "tokens_per_second", "mfu")
 
 
 def tiny(prepared: Path, **sections: dict[str, Any]) -> dict[str, Any]:

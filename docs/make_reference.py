@@ -97,8 +97,9 @@ def _type(annotation: Any) -> str:
         type(None): "null",
         RopeScaling: "mapping",
     }
-    members = list(get_args(annotation)) or [annotation]
-    return " or ".join(names[member] for member in members)
+    if annotation in names:
+        return names[annotation]
+    return " or ".join(_type(member) for member in get_args(annotation))
 
 
 def _value(value: Any) -> str:

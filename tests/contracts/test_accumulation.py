@@ -17,6 +17,7 @@ from linnet.model import TransformerLM, cross_entropy
 from linnet.optim import AdamW
 from linnet.runtime import Precision
 from linnet.train import TrainState, run_training, train_step
+from linnet.train.objective import ChunkedLoss, LogitsLoss
 
 
 def _run(settings: dict[str, Any], directory: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
@@ -51,7 +52,7 @@ def test_the_step_takes_the_rate_it_is_given(tiny: Callable[..., dict[str, Any]]
         optimizer = torch.optim.SGD(model.parameters(), lr=5.0)
         batch, state = Batch(ids[:, :-1], ids[:, 1:], 16), TrainState.fresh(device)
         precision = Precision("float32", device)
-        train_step(model, optimizer, [batch], state, precision, learning_rate=rate, max_grad_norm=0.0)
+        train_step(LogitsLoss(model), optimizer, [batch], state, precision, learning_rate=rate, max_grad_norm=0.0)
         moved.append((model.model.layers[0].mlp.up_proj.weight - before).norm().item())
     assert moved[0] == 0
     assert moved[2] == pytest.approx(2 * moved[1], rel=1e-2)
@@ -78,7 +79,7 @@ def test_micro_batches_of_unequal_size_weigh_by_their_targets(tiny: Callable[...
             )
         device = torch.device("cpu")
         result = train_step(
-            model,
+            ChunkedLoss(model, model.hidden_states),
             optimizer,
             batches,
             TrainState.fresh(device),

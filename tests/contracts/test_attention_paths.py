@@ -37,7 +37,7 @@ def test_logits_and_gradients_agree(key_value_heads: int, changes: dict[str, obj
 
 
 def test_grouped_heads_are_not_copied_on_the_fused_path() -> None:
-    model = TransformerLM(BASE.replace(num_key_value_heads=1))
+    model = TransformerLM(BASE.replace(num_key_value_heads=1, attention="sdpa"))
     with profile(activities=[ProfilerActivity.CPU]) as record:
         model(torch.randint(0, 97, (1, 16)))
     names = {event.key for event in record.key_averages()}

@@ -150,7 +150,7 @@ def test_a_number_that_is_none_is_named() -> None:
 
 class WrongScale(SelfAttention):
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, past: int) -> Tensor:
-        if self.written_out or past:
+        if self.kind == "reference" or past:
             return super()._attend(query, key, value, past)
         return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True, scale=1 / 12)
 

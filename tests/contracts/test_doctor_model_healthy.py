@@ -31,6 +31,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "dynamic": {"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}},
     "yarn": {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}},
     "llama3": {"rope_scaling": {**LLAMA3, "original_max_position_embeddings": 32}},
+    "zero initialization": {"zero_init_residual": True},
+    "zero initialization, untied, post-norm": {
+        "zero_init_residual": True,
+        "tie_word_embeddings": False,
+        "norm_position": "post",
+    },
     "GPT-2's initialization": {"initializer_range": 0.02, "scale_residual_init": True},
 }
 

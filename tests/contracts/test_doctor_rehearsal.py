@@ -16,7 +16,7 @@ from linnet.config import RunConfig, build_config
 from linnet.data import Batch, PreparedData, TrainingBatches, prepare
 from linnet.doctor.findings import Diagnosis
 from linnet.doctor.rehearsal import CHECK_NAMES, training_checks
-from linnet.model import TransformerLM, summed_cross_entropy
+from linnet.model import TransformerLM, linear_cross_entropy, summed_cross_entropy
 from linnet.runtime import random_state
 from linnet.runtime.precision import Precision
 from linnet.train import TrainState
@@ -71,19 +71,19 @@ def targets_shifted_by_the_data(patch: pytest.MonkeyPatch) -> None:
 
 def targets_shifted_by_the_step(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        "linnet.train.step.summed_cross_entropy",
-        lambda logits, targets: summed_cross_entropy(logits[:, :-1], targets[:, 1:]),
+        "linnet.train.objective.linear_cross_entropy",
+        lambda hidden, head, targets, **named: linear_cross_entropy(hidden[:, :-1], head, targets[:, 1:], **named),
     )
 
 
 def model_shifts(patch: pytest.MonkeyPatch) -> None:
-    right = TransformerLM.forward
+    right = TransformerLM.hidden_states
 
-    def forward(self: TransformerLM, ids: Tensor, *rest: Any, **named: Any) -> Tensor:
-        logits = right(self, ids, *rest, **named)
-        return torch.cat([logits[:, :1], logits[:, :-1]], dim=1) if self.training else logits
+    def hidden_states(self: TransformerLM, ids: Tensor, *rest: Any, **named: Any) -> Tensor:
+        states = right(self, ids, *rest, **named)
+        return torch.cat([states[:, :1], states[:, :-1]], dim=1) if self.training else states
 
-    patch.setattr(TransformerLM, "forward", forward)
+    patch.setattr(TransformerLM, "hidden_states", hidden_states)
 
 
 def one_batch_for_all(patch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def mean_of_the_batches(patch: pytest.MonkeyPatch) -> None:
         counted = (targets != -100).sum()
         return summed_cross_entropy(logits, targets) / counted * targets.numel()
 
-    patch.setattr("linnet.train.step.summed_cross_entropy", mean)
+    patch.setattr("linnet.train.objective.summed_cross_entropy", mean)
 
 
 def divided_by_the_interval(patch: pytest.MonkeyPatch) -> None:

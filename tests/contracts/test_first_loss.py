@@ -42,6 +42,7 @@ def test_parameter_counts(name: str, changes: dict[str, object], count: int) -> 
         {"norm_position": "post"},
         {"norm": "none"},
         {"scale_residual_init": True},
+        {"zero_init_residual": True, "tie_word_embeddings": False},
         {"position_embedding": "none"},
         {"feed_forward": "silu"},
         {"qk_norm": True},

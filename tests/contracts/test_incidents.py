@@ -20,7 +20,7 @@ from linnet.checkpoint import read_checkpoint, write_checkpoint
 from linnet.config import build_config
 from linnet.data import Batch, TrainingBatches, load_prepared
 from linnet.errors import UserError
-from linnet.train import Outcome, read_incidents, run_training, step
+from linnet.train import Outcome, objective, read_incidents, run_training
 from linnet.train.incidents import MOST_IN_A_ROW, MOST_ROLLBACKS
 from linnet.train.training import Training
 from small_runs import Result
@@ -39,9 +39,9 @@ class Poison:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: Callable[[int], bool] = lambda data_step: data_step == BAD
         self.factor = float("nan")
-        self.bite: Callable[[Tensor, Tensor], Tensor] = lambda loss, logits: loss * self.factor
+        self.bite: Callable[[Tensor, Tensor], Tensor] = lambda loss, hidden: loss * self.factor
         self.read: list[int] = []
-        loss, batches = step.summed_cross_entropy, TrainingBatches.micro_batches
+        loss, batches = objective.linear_cross_entropy, TrainingBatches.micro_batches
         bitten: set[int] = set()
 
         def remembering(these: TrainingBatches, data_step: int) -> list[Batch]:
@@ -51,12 +51,15 @@ class Poison:
             bitten.update(id(batch.targets) for batch in made if self.steps(data_step))
             return made
 
-        def poisoned(logits: Tensor, targets: Tensor) -> Tensor:
-            sound = loss(logits, targets)
-            return self.bite(sound, logits) if id(targets) in bitten else sound
+        def poisoned(hidden: Tensor, head: Tensor, targets: Tensor, **named: Any) -> tuple[Tensor, Tensor]:
+            sound, nats = loss(hidden, head, targets, **named)
+            if id(targets) not in bitten:
+                return sound, nats
+            bitten_loss = self.bite(sound, hidden)
+            return bitten_loss, bitten_loss.detach()
 
         monkeypatch.setattr(TrainingBatches, "micro_batches", remembering)
-        monkeypatch.setattr(step, "summed_cross_entropy", poisoned)
+        monkeypatch.setattr(objective, "linear_cross_entropy", poisoned)
 
 
 @pytest.fixture
@@ -106,8 +109,8 @@ def test_a_refused_step_changes_nothing_and_is_told(
 
 def test_a_loss_alone_and_a_gradient_alone_are_refused(tiny: Tiny, poison: Poison, tmp_path: Path) -> None:
     poison.steps = lambda data_step: data_step in (4, 6)
-    poison.bite = lambda loss, logits: (
-        loss + math.inf if poison.read[-1] == 4 else loss + (logits.sum() * 0).clamp(min=0).sqrt()
+    poison.bite = lambda loss, hidden: (
+        loss + math.inf if poison.read[-1] == 4 else loss + (hidden.sum() * 0).clamp(min=0).sqrt()
     )
     assert _train(tiny, tmp_path, max_steps=10).ending == "complete"
     found = read_incidents(tmp_path / "incidents")
@@ -324,7 +327,7 @@ def test_a_signal_does_not_save_what_is_to_be_rolled_back(
     if late:
         _look_late(monkeypatch)
 
-    def bite(loss: Tensor, logits: Tensor) -> Tensor:
+    def bite(loss: Tensor, hidden: Tensor) -> Tensor:
         signal.raise_signal(signal.SIGTERM)
         return loss * math.nan
 
@@ -333,7 +336,7 @@ def test_a_signal_does_not_save_what_is_to_be_rolled_back(
     assert outcome.ending == "stopped"
     newest = max(path.name for path in (tmp_path / "stopped" / "checkpoints").glob("step_*"))
     assert newest == "step_00000040"
-    poison.bite = lambda loss, logits: loss * math.nan
+    poison.bite = lambda loss, hidden: loss * math.nan
     _train(tiny, tmp_path / "stopped", on_spike="rollback", grad_accum=1, batch_size=4)
     assert _end(tmp_path / "stopped")["state"]["train"] | {"loss_sum": 0, "norms": 0} == (
         _end(tmp_path / "straight")["state"]["train"] | {"loss_sum": 0, "norms": 0}

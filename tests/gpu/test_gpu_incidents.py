@@ -16,7 +16,8 @@ from linnet.config import OptimConfig, build_config
 from linnet.data import Batch
 from linnet.optim import build_optimizer
 from linnet.runtime import choose_precision
-from linnet.train import TrainState, read_incidents, run_training, step, train_step
+from linnet.train import TrainState, read_incidents, run_training, objective, train_step
+from linnet.train.objective import LogitsLoss
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 Tiny = Callable[..., dict[str, Any]]
@@ -28,14 +29,16 @@ BAD = 44
 def test_a_poisoned_step_stopped_around_or_not(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, on_spike: str
 ) -> None:
-    loss, calls = step.summed_cross_entropy, {"left": 0}
+    loss, calls = objective.linear_cross_entropy, {"left": 0}
 
-    def poisoned(logits: Tensor, targets: Tensor) -> Tensor:
+    def poisoned(hidden: Tensor, head: Tensor, targets: Tensor, **named: Any) -> tuple[Tensor, Tensor]:
         # The step is known by its rank among those of this process.
         calls["left"] -= 1
-        return loss(logits, targets) * (float("nan") if calls["left"] == 0 else 1.0)
+        minimized, nats = loss(hidden, head, targets, **named)
+        factor = float("nan") if calls["left"] == 0 else 1.0
+        return minimized * factor, nats * factor
 
-    monkeypatch.setattr(step, "summed_cross_entropy", poisoned)
+    monkeypatch.setattr(objective, "linear_cross_entropy", poisoned)
     train = {"device": "cuda", "precision": precision, "compile": False, "on_spike": on_spike, "save_every": 10}
     ends = []
     for name, stops in (("straight", [60]), ("stopped", [41, 60])):
@@ -58,9 +61,9 @@ def test_judging_a_step_does_not_wait_for_the_device() -> None:
     ids = torch.randint(16, (2, 8), device=device)
     batch = Batch(ids, ids, ids.numel())
     settings = {"learning_rate": 1e-3, "max_grad_norm": 1.0, "spike_threshold": 8.0}
-    train_step(model, optimizer, [batch], state, precision, **settings)
+    train_step(LogitsLoss(model), optimizer, [batch], state, precision, **settings)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        train_step(model, optimizer, [batch], state, precision, **settings)
+        train_step(LogitsLoss(model), optimizer, [batch], state, precision, **settings)
     finally:
         torch.cuda.set_sync_debug_mode("default")

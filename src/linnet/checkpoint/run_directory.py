@@ -19,11 +19,12 @@ from linnet.checkpoint.damage import DamagedCheckpoint, UnwrittenCheckpoint
 from linnet.checkpoint.manifest import MANIFEST, Manifest, manifest_text, read_bytes, read_manifest, verify_file
 from linnet.checkpoint.names import plain_name, tied_names
 from linnet.checkpoint.optimizer_state import flatten_optimizer, restore_optimizer
-from linnet.checkpoint.tensor_file import read_tensors, write_all, write_tensors
+from linnet.checkpoint.tensor_file import Sink, read_tensors, write_all, write_tensors
 from linnet.durable import sync_directory
 from linnet.errors import UserError
 
 MODEL, OPTIMIZER, STATE, LATEST = "model.safetensors", "optimizer.safetensors", "state.json", "latest"
+AVERAGE = "ema.safetensors"
 _NAME = re.compile(r"step_(\d{8,})")
 _HIDDEN = re.compile(r"\.(step_\d{8,}|latest)\.(writing|replaced|removed)-\d+")
 _REPLACED = re.compile(r"\.step_(\d{8,})\.replaced-\d+")
@@ -40,6 +41,7 @@ class Checkpoint:
         model: tensors by Hugging Face name, on the CPU; a tied one under its first name only.
         optimizer: ready for `optimizer.load_state_dict`; empty where it was not asked for.
         state: the rest, as it was given to `write_checkpoint`.
+        average: averaged weights, in the same form as `model`; None where the run keeps none.
     """
 
     step: int
@@ -47,6 +49,12 @@ class Checkpoint:
     model: dict[str, Tensor]
     optimizer: dict[str, Any]
     state: dict[str, Any]
+    average: dict[str, Tensor] | None = None
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """What to judge and ship: the averaged weights where there are any, else the model's own."""
+        return self.model if self.average is None else self.average
 
 
 def write_checkpoint(
@@ -55,6 +63,7 @@ def write_checkpoint(
     model_tensors: Mapping[str, Tensor],
     optimizer_state: Mapping[str, Any],
     state: Mapping[str, Any],
+    average: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write `root/step_{step}`, point `root/latest` at it, and return once it is on the disk.
 
@@ -68,6 +77,7 @@ def write_checkpoint(
         model_tensors: by Hugging Face name, in the model's order; a tied tensor is written under its first name.
         optimizer_state: `optimizer.state_dict()`.
         state: whatever else the run needs, as JSON can hold it.
+        average: averaged weights, in the same form as `model_tensors`.
 
     Raises:
         UnwrittenCheckpoint: the disk is full or refuses; older checkpoints are untouched.
@@ -75,8 +85,9 @@ def write_checkpoint(
     """
     target = root / f"step_{step:08d}"
     encoded_state = (json.dumps(state, indent=2, sort_keys=True) + "\n").encode()
-    tied = tied_names(model_tensors)
-    weights = {plain_name(name): tensor for name, tensor in model_tensors.items() if name not in tied}
+    weights = {MODEL: _untied(model_tensors)}
+    if average is not None:
+        weights[AVERAGE] = _untied(average)
     tensors, rest = flatten_optimizer(optimizer_state)
     encoded_rest = json.dumps(rest, sort_keys=True)
 
@@ -87,7 +98,7 @@ def write_checkpoint(
         tidy(root)
         aside.mkdir()
         files = {
-            MODEL: write_synced(aside / MODEL, lambda sink: write_tensors(sink, weights, "format", "pt")),
+            **{name: write_synced(aside / name, _writer(named)) for name, named in weights.items()},
             OPTIMIZER: write_synced(
                 aside / OPTIMIZER, lambda sink: write_tensors(sink, tensors, _METADATA_KEY, encoded_rest)
             ),
@@ -99,7 +110,7 @@ def write_checkpoint(
         _publish(aside, target)
     except OSError as error:
         _delete(aside)  # before the free space is counted
-        needed = sum(tensor.nbytes for tensor in (*weights.values(), *tensors.values()))
+        needed = sum(tensor.nbytes for named in (*weights.values(), tensors) for tensor in named.values())
         raise UnwrittenCheckpoint(target, error, needed + len(encoded_state)) from error
     finally:
         _delete(aside)
@@ -119,6 +130,7 @@ def read_checkpoint(directory: Path, *, with_optimizer: bool = True) -> Checkpoi
     """
     manifest = verify_checkpoint(directory, with_optimizer=with_optimizer)
     model, _ = read_tensors(directory / MODEL)
+    average = read_tensors(directory / AVERAGE)[0] if AVERAGE in manifest.files else None
     optimizer: dict[str, Any] = {}
     try:
         if with_optimizer:
@@ -129,7 +141,7 @@ def read_checkpoint(directory: Path, *, with_optimizer: bool = True) -> Checkpoi
         if isinstance(error, UserError):
             raise
         raise DamagedCheckpoint(f"{directory}: whole, but not what linnet writes ({error!r})") from error
-    return Checkpoint(manifest.step, directory, model, optimizer, state)
+    return Checkpoint(manifest.step, directory, model, optimizer, state, average)
 
 
 def verify_checkpoint(directory: Path, *, with_optimizer: bool = True) -> Manifest:
@@ -142,6 +154,7 @@ def verify_checkpoint(directory: Path, *, with_optimizer: bool = True) -> Manife
         raise UserError(f"{directory}: no checkpoint lies there")
     manifest = read_manifest(directory)
     wanted = [MODEL, OPTIMIZER, STATE] if with_optimizer else [MODEL, STATE]
+    wanted += [AVERAGE] if AVERAGE in manifest.files else []
     for name in wanted:
         if name not in manifest.files:
             raise DamagedCheckpoint(f"{directory / MANIFEST}: does not name {name}")
@@ -244,6 +257,15 @@ def forget_after(root: Path, step: int) -> None:
         point_latest_at(kept)
     else:
         (root / LATEST).unlink(missing_ok=True)
+
+
+def _untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    tied = tied_names(tensors)
+    return {plain_name(name): tensor for name, tensor in tensors.items() if name not in tied}
+
+
+def _writer(tensors: Mapping[str, Tensor]) -> Callable[[Sink], None]:
+    return lambda sink: write_tensors(sink, tensors, "format", "pt")
 
 
 def _remove(directory: Path) -> None:

@@ -108,7 +108,7 @@ def _measure(
     loaded: StoredModel, data: PreparedData, stream: TokenStream, seq_len: int, windows: int | None, report: Report
 ) -> dict[str, Any]:
     from linnet.data import validation_batches
-    from linnet.train import bytes_of_ids, evaluate, evaluation_batch_size
+    from linnet.train import bytes_of_ids, end_of_text, evaluate, evaluation_batch_size
 
     config = loaded.model.config
     if seq_len > config.max_position_embeddings:
@@ -129,6 +129,7 @@ def _measure(
         batches,
         bytes_of_ids(loaded.tokenizer, config.vocab_size),
         lambda done: report("evaluating", done, total, "windows"),
+        None if loaded.config is None else end_of_text(loaded.config.data, loaded.tokenizer),
     )
     return {
         "windows": total,

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("linnet.cli.import_model", "Bring in a model of the Llama family, proven against transformers."),
     "export": ("linnet.cli.export", "Write a model for transformers, llama.cpp, a Space, or for inference alone."),
     "doctor": ("linnet.cli.doctor", "Prove a config, a run or a model right; name the mistake in it."),
+    "profile": ("linnet.cli.profile", "Show where a training step's time goes, and how near it is to the limit."),
     "runs": ("linnet.cli.runs", "List the runs of a directory."),
 }
 

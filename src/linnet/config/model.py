@@ -17,7 +17,9 @@ MOST_POSITIONS = 2**24
 
 
 # Fields of a ModelConfig that leave what its weights compute as it is; all others define it.
-NOT_THE_FUNCTION = frozenset({"attention", "init_from", "initializer_range", "scale_residual_init"})
+NOT_THE_FUNCTION = frozenset(
+    {"attention", "init_from", "initializer_range", "scale_residual_init", "zero_init_residual"}
+)
 
 
 class ModelConfig(Settings):
@@ -71,8 +73,12 @@ class ModelConfig(Settings):
         "swiglu", description="silu: down(silu(up(x))) with as many parameters as swiglu."
     )
     qk_norm: bool = Field(False, description="RMSNorm on each query and key head before the rotation.")
-    attention: Literal["sdpa", "reference"] = Field(
-        "sdpa", description="sdpa: PyTorch's fused kernels. reference: written out, for comparison."
+    attention: Literal["auto", "sdpa", "reference", "flex"] = Field(
+        "auto",
+        description="auto: the fastest way, which is products over blocks of queries in training on a processor, and "
+        "sdpa everywhere else. sdpa: PyTorch's fused kernels. reference: written out, for comparison. "
+        "flex: FlexAttention where data.document_mask asks for a mask, which it passes over block by block, and sdpa "
+        "elsewhere; it trains on CUDA only, and pays in long windows of many documents.",
     )
     rope_interleaved: bool = Field(
         False, description="Rotate neighbouring pairs (Su et al.) instead of halves (Hugging Face)."
@@ -80,6 +86,12 @@ class ModelConfig(Settings):
     scale_residual_init: bool = Field(
         False,
         description="Initialize what writes into the residual stream with initializer_range / sqrt(2 layers) (GPT-2).",
+    )
+    zero_init_residual: bool = Field(
+        False,
+        description="Initialize what writes into the residual stream with zeros, so that each block begins as nothing "
+        "(Fixup, Zhang et al., 2019). Wants tie_word_embeddings false: a tied head would begin by repeating the token "
+        "just read.",
     )
     init_from: str | None = Field(
         None,

@@ -87,6 +87,12 @@ class DataConfig(Settings):
     order: Literal["shuffled", "sequential"] = Field(
         "shuffled", description="Order in which an epoch visits the windows."
     )
+    document_mask: bool = Field(
+        False,
+        description="Let each token attend to its own document only, in training and validation; positions count on "
+        "through the window. It pays where documents are much shorter than `seq_len` and have nothing to do with each "
+        "other. Attention is then slower, except with model.attention flex on CUDA.",
+    )
     seed: int = Field(0, ge=0, lt=2**62, description="Seed of the built-in corpora and of the document split.")
     directory: str = free("prepared", "Directory under which prepared data sets are kept and found again.")
 
@@ -113,10 +119,26 @@ class DataConfig(Settings):
 class OptimConfig(Settings):
     """The optimizer and the course of its learning rate."""
 
-    name: Literal["adamw", "adamw_reference"] = Field(
-        "adamw", description="adamw: PyTorch's fused AdamW. adamw_reference: the same, written out."
+    name: Literal["adamw", "adamw_reference", "muon"] = Field(
+        "adamw",
+        description="adamw: PyTorch's fused AdamW. adamw_reference: the same, written out. muon: Muon (Jordan et al., "
+        "2024) for the matrices inside the blocks, AdamW for all else. It learns more from each token, and pays "
+        "where a step has some thousand tokens or more.",
     )
     max_lr: float = Field(3e-4, gt=0, description="Learning rate after warm-up.")
+    muon_lr: float = Field(
+        0.02, gt=0, description="muon: the matrices' rate after warm-up; it follows the same course as `max_lr`."
+    )
+    muon_momentum: float = Field(0.95, ge=0, lt=1, description="muon: share of the momentum that a step keeps.")
+    muon_ns_steps: int = Field(
+        5, gt=0, le=20, description="muon: Newton-Schulz iterations. Fewer are faster and less exact; 3 may do."
+    )
+    embedding_lr: float | None = Field(
+        None,
+        gt=0,
+        description="Rate of the embedding and the head after warm-up. Null: max_lr. Worth a try where these hold much "
+        "of a small model.",
+    )
     min_lr: float = Field(3e-5, ge=0, description="Learning rate at `total_steps` and after it.")
     schedule: Literal["cosine", "linear", "constant", "wsd"] = Field(
         "cosine", description="Course after warm-up. wsd: warm-up, stable, decay (Hu et al., 2024)."
@@ -162,13 +184,65 @@ class TrainConfig(Settings):
         "Budget in seconds since the process began; the run ends with an evaluation and a checkpoint inside it.",
         gt=0,
     )
-    batch_size: int = Field(1, gt=0, description="Windows in one micro-batch.")
-    grad_accum: int = Field(4, gt=0, description="Micro-batches in one optimizer step.")
-    seed: int = Field(1337, ge=0, lt=2**62, description="Seed of the initial weights and of the sample order.")
-    precision: Literal["auto", "float32", "bf16", "fp16"] = Field(
-        "auto", description="Autocast type. auto: bf16 where the device computes in it, else float32."
+    batch_size: Annotated[int, Field(gt=0)] | Literal["auto"] = Field(
+        1,
+        description="Windows in one micro-batch. auto: as many as fit into memory when the run begins, of `grad_accum` "
+        "windows a step in all; the settled numbers stand in the run's config.yaml. More at once are faster, up to "
+        "some thousand tokens on a processor and some ten thousand on a card.",
     )
-    compile: Literal["auto", True, False] = Field("auto", description="torch.compile. auto: on CUDA only.")
+    grad_accum: int = Field(
+        4,
+        gt=0,
+        description="Micro-batches in one optimizer step; they cost time, not memory. With `batch_size: auto`: windows "
+        "in one step.",
+    )
+    seed: int = Field(1337, ge=0, lt=2**62, description="Seed of the initial weights and of the sample order.")
+    activation_checkpointing: Literal["none", "selective", "full"] = Field(
+        "none",
+        description="What the backward pass computes again instead of keeping it (Chen et al., 2016). selective: what "
+        "is inside the feed-forwards; half the activations, for a sixth more operations at most. full: all inside the "
+        "blocks; a tenth of them, for a third more operations at most. Pays where the batch does not fit otherwise; "
+        "smaller micro-batches cost less time.",
+    )
+    batch_warmup_steps: int = Field(
+        0,
+        ge=0,
+        description="Steps over which the micro-batches of a step rise from 1 to `grad_accum`: more steps for the same "
+        "tokens while the gradient is still far larger than its noise.",
+    )
+    z_loss: float = Field(
+        0.0, ge=0, description="Weight of the mean squared log-normalizer added to what is minimized (PaLM, 2022)."
+    )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Validate, sample and export with an average of the weights that decays by this at each step. 0: "
+        "none. It stands for a decay of the rate, so it pays where the rate is still high at the end.",
+    )
+    precision: Literal["auto", "float32", "bf16", "bf16_weights", "fp16"] = Field(
+        "auto",
+        description="bf16, fp16: matrix products in that type, all else in float32. bf16_weights: the layers wholly in "
+        "bfloat16, their weights rounded to it in each pass; activations take half the memory, which pays where memory "
+        "or its speed is the limit. Parameters, summed gradients and the optimizer are float32 in all of them. auto: "
+        "bf16 on a card that computes in it, else float32; a processor that computes in bfloat16 (AVX-512, AMX) uses "
+        "it only when asked.",
+    )
+    compile: Literal["auto", True, False] = Field(
+        "auto",
+        description="torch.compile. auto: on CUDA, and on a processor in runs long enough to win the compiler's time "
+        "back.",
+    )
+    chunked_loss: bool = Field(
+        True,
+        description="Make the loss and its gradient together, in chunks of tokens, without ever holding all logits. "
+        "false: through PyTorch's cross-entropy.",
+    )
+    onednn: Literal["auto", True, False] = Field(
+        "auto",
+        description="Multiply float32 matrices on a processor with oneDNN instead of MKL. auto: where MKL leaves "
+        "AVX-512 unused, as on AMD's.",
+    )
     spike_threshold: float = free(
         8.0,
         "Refuse a step whose gradient norm is so many robust deviations (of its logarithm, over the last 128 steps) "
@@ -201,6 +275,33 @@ class TrainConfig(Settings):
     @classmethod
     def _yaml_off(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML reads a bare `off` as false
+
+    @field_validator("batch_size", mode="before")
+    @classmethod
+    def _windows_or_auto(cls, value: Any) -> Any:
+        if isinstance(value, bool) or (isinstance(value, str) and value != "auto" and not value.isdecimal()):
+            raise ValueError(f"should be a number of windows, or auto, not {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _warmed_up_in_known_parts(self) -> Self:
+        if self.batch_size == "auto" and self.batch_warmup_steps:
+            raise ValueError(
+                "batch_warmup_steps goes by micro-batches, and batch_size auto leaves their size to the machine: give a "
+                "number for batch_size, or set batch_warmup_steps to 0"
+            )
+        return self
+
+    @property
+    def windows_at_once(self) -> int:
+        """Windows in one micro-batch, once that is settled."""
+        assert self.batch_size != "auto", "batch_size is still to be settled"
+        return self.batch_size
+
+    @property
+    def windows_per_step(self) -> int:
+        """Windows in one optimizer step, settled or not."""
+        return self.grad_accum if self.batch_size == "auto" else self.batch_size * self.grad_accum
 
     @model_validator(mode="after")
     def _stages_set_length(self) -> Self:

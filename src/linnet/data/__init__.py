@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from linnet.first_use import on_first_use
 
 if TYPE_CHECKING:
-    from linnet.data.batches import Batch, TrainingBatches, get_batch, validation_batches
+    from linnet.data.batches import Batch, StepBatches, TrainingBatches, get_batch, validation_batches
     from linnet.data.order import SampleOrder
+    from linnet.data.prefetch import PrefetchedBatches
     from linnet.data.preparation import find_prepared, prepare, train_tokenizer
     from linnet.data.prepared import PreparedData, load_prepared
     from linnet.data.sources import Source, open_source
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
+    "PrefetchedBatches",
     "PreparedData",
     "SampleOrder",
     "Source",
+    "StepBatches",
     "TokenStream",
     "TrainingBatches",
     "find_prepared",
@@ -35,9 +38,11 @@ __all__ = [
 
 _HOME = {
     "Batch": "linnet.data.batches",
+    "PrefetchedBatches": "linnet.data.prefetch",
     "PreparedData": "linnet.data.prepared",
     "SampleOrder": "linnet.data.order",
     "Source": "linnet.data.sources",
+    "StepBatches": "linnet.data.batches",
     "TokenStream": "linnet.data.stream",
     "TrainingBatches": "linnet.data.batches",
     "find_prepared": "linnet.data.preparation",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from linnet.data.order import SampleOrder
+from linnet.data.step_sizes import micro_batch_count, micro_batches_before
 from linnet.data.stream import TokenStream, rows_from
 from linnet.errors import UserError
 
@@ -30,12 +31,25 @@ class Batch:
     target_tokens: int
 
 
+class StepBatches(Protocol):
+    """The batches of each optimizer step, a pure function of the step."""
+
+    def samples(self, step: int) -> range:
+        """The samples of `step`, counted from 0, over all ranks."""
+
+    def rows(self, samples: range) -> NDArray[np.int64]:
+        """The ids of `samples`, (samples, seq_len + 1): inputs, and the token after them."""
+
+    def micro_batches(self, step: int) -> Iterator[Batch]:
+        """This rank's micro-batches of `step`."""
+
+
 @dataclass(frozen=True)
 class TrainingBatches:
     """The batches of each optimizer step, a pure function of the step.
 
-    Step s sees samples s * G to (s + 1) * G - 1 of `order`, G = batch_size * grad_accum * world_size; ranks take equal
-    contiguous shares of them, micro-batches contiguous parts of a share.
+    Each step sees the samples of `order` that follow those of the step before, `samples`; ranks take equal contiguous
+    shares of them, micro-batches contiguous parts of a share.
 
     Args:
         stream: the training split.
@@ -46,6 +60,7 @@ class TrainingBatches:
         device: where the tensors go.
         rank: this process, 0 to world_size - 1.
         world_size: processes that share a step.
+        warmup_steps: steps over which the micro-batches of a step rise from 1 to `grad_accum`.
     """
 
     stream: TokenStream
@@ -56,24 +71,40 @@ class TrainingBatches:
     device: torch.device | str
     rank: int = 0
     world_size: int = 1
+    warmup_steps: int = 0
 
     def __post_init__(self) -> None:
         count = self.stream.window_count(self.seq_len)
         assert self.order.windows == count, f"an order of {self.order.windows} windows on a split of {count}"
         assert 0 <= self.rank < self.world_size, f"rank {self.rank} of {self.world_size}"
 
-    @property
-    def samples_per_step(self) -> int:
-        """Windows in one optimizer step over all ranks."""
-        return self.batch_size * self.grad_accum * self.world_size
+    def samples(self, step: int) -> range:
+        """The samples of `step`, counted from 0, over all ranks."""
+        each = self.batch_size * self.world_size
+        first = micro_batches_before(step, self.grad_accum, self.warmup_steps)
+        return range(first * each, (first + micro_batch_count(step, self.grad_accum, self.warmup_steps)) * each)
+
+    def rows(self, samples: range) -> NDArray[np.int64]:
+        """The ids of `samples`, (samples, seq_len + 1): inputs, and the token after them."""
+        windows = self.order.order(np.arange(samples.start, samples.stop, dtype=np.int64))
+        return self.stream.windows(windows, self.seq_len)
 
     def micro_batches(self, step: int) -> Iterator[Batch]:
         """This rank's micro-batches of `step`, counted from 0."""
-        share = self.batch_size * self.grad_accum
-        first = step * self.samples_per_step + self.rank * share
+        for rows in self.waiting_rows(step):
+            yield batch_on(self.device, rows)
+
+    def waiting_rows(self, step: int) -> Iterator[torch.Tensor]:
+        """What `micro_batches` copies to the device: (batch, seq_len + 1) each, in memory that it can be copied from.
+
+        It may be called in another thread.
+        """
+        samples = self.samples(step)
+        share = len(samples) // self.world_size
+        first = samples.start + self.rank * share
         windows = self.order.order(np.arange(first, first + share, dtype=np.int64))
-        for part in windows.reshape(self.grad_accum, self.batch_size):
-            yield _batch(self.stream.windows(part, self.seq_len), self.device)
+        for part in windows.reshape(-1, self.batch_size):
+            yield _waiting(self.stream.windows(part, self.seq_len), self.device)
 
 
 def validation_batches(
@@ -118,10 +149,19 @@ def get_batch(
     return batch.inputs, batch.targets
 
 
-def _batch(windows: NDArray[Any], device: torch.device | str) -> Batch:
-    rows = torch.from_numpy(windows.astype(np.int64, copy=False))
-    if torch.device(device).type == "cuda":
-        rows = rows.pin_memory()  # only from pinned memory does the copy overlap with computing
+def batch_on(device: torch.device | str, rows: torch.Tensor) -> Batch:
+    """Windows (batch, length + 1) as inputs and targets on `device`, which copies them when it comes to that."""
     rows = rows.to(device, non_blocking=True)
     inputs, targets = rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
     return Batch(inputs, targets, targets.numel())
+
+
+def _batch(windows: NDArray[Any], device: torch.device | str) -> Batch:
+    return batch_on(device, _waiting(windows, device))
+
+
+def _waiting(windows: NDArray[Any], device: torch.device | str) -> torch.Tensor:
+    rows = torch.from_numpy(windows.astype(np.int64, copy=False))
+    if torch.device(device).type == "cuda":
+        rows = rows.pin_memory()  # only from pinned memory does the copy overlap with computing
+    return rows

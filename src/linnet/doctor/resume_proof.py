@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from linnet.checkpoint import DamagedCheckpoint, newest_checkpoint
 from linnet.checkpoint.optimizer_state import flatten_optimizer
 from linnet.checkpoint.tensor_file import tensor_bytes
-from linnet.data import SampleOrder, TrainingBatches, load_prepared
+from linnet.data import load_prepared
 from linnet.errors import UserError
-from linnet.train import RunDirectory, read_records
+from linnet.train import RunDirectory, assemble, read_records
 
 # Of when a step was done, not of what it did.
-_TIMINGS = ("seconds", "tokens_per_second")
+_TIMINGS = ("seconds", "tokens_per_second", "mfu")
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def _parts(path: Path) -> dict[str, dict[str, str]]:
     following = {"next sample": _of_json(state.pop("next_sample")), **_next_batch(run, counters)}
     return {
         "weights": {name: _of_tensor(tensor) for name, tensor in checkpoint.model.items()},
+        "averaged weights": {name: _of_tensor(tensor) for name, tensor in (checkpoint.average or {}).items()},
         "optimizer": {**{name: _of_tensor(tensor) for name, tensor in tensors.items()}, "settings": _of_json(rest)},
         "random number generators": {f"{name}'s": _of_json(value) for name, value in random.items()},
         "next batch": following,
@@ -139,14 +142,8 @@ def _parts(path: Path) -> dict[str, dict[str, str]]:
 
 def _next_batch(run: RunDirectory, counters: Mapping[str, Any]) -> dict[str, str]:
     """The ids of the step that would come next, as the run itself would read them."""
-    config, data = run.config(), load_prepared(run.provenance()["data"]["directory"])
-    settings = config.train
-    order = SampleOrder(
-        settings.seed, data.train.window_count(config.data.seq_len), shuffled=config.data.order == "shuffled"
-    )
-    batches = TrainingBatches(
-        data.train, order, config.data.seq_len, settings.batch_size, settings.grad_accum, device="cpu"
-    )
+    data = load_prepared(run.provenance()["data"]["directory"])
+    batches = assemble.build_batches(run.config(), data, torch.device("cpu"))
     following = batches.micro_batches(counters.get("data_step", counters["step"]))
     return {f"micro-batch {number}": _of_tensor(batch.inputs) for number, batch in enumerate(following)}
 

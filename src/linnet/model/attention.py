@@ -8,9 +8,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask
 
 from linnet.config import ModelConfig
+from linnet.model import blocked_attention as blocked
 from linnet.model.layers import Linear, RMSNorm, softmax
+from linnet.model.masks import AttentionMask, blocked_by
 from linnet.model.rotary import RotaryEmbedding
 
 
@@ -54,7 +57,7 @@ class SelfAttention(nn.Module):
     def __init__(self, config: ModelConfig, rotary: RotaryEmbedding | None = None) -> None:
         super().__init__()
         self.head_dim = config.head_dim
-        self.written_out = config.attention == "reference"
+        self.kind = config.attention
         query_width = config.num_attention_heads * config.head_dim
         key_value_width = config.num_key_value_heads * config.head_dim
         std, bias = config.initializer_range, config.attention_bias
@@ -66,13 +69,20 @@ class SelfAttention(nn.Module):
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps) if config.qk_norm else nn.Identity()
         self.rotary = rotary if rotary is not None else rotary_for(config)
 
-    def forward(self, x: Tensor, positions: Tensor | None = None, cache: KeyValueStore | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor | None = None,
+        cache: KeyValueStore | None = None,
+        mask: AttentionMask | None = None,
+    ) -> Tensor:
         """Attend from each token to itself and the ones before it.
 
         Args:
             x: (batch, sequence, hidden).
             positions: (sequence,) or (batch, sequence); None counts on from what the cache holds.
             cache: keys and values of earlier tokens; this call's are added to it.
+            mask: in place of that rule, for a call without a cache.
 
         Returns:
             (batch, sequence, hidden).
@@ -87,7 +97,10 @@ class SelfAttention(nn.Module):
             query, key = self.rotary(query, positions), self.rotary(key, positions)
         if cache is not None:
             key, value = cache.append(key, value)
-        attended = self._attend(query, key, value, past)
+        assert mask is None or cache is None, "a mask says nothing of what a cache holds"
+        attended = (
+            self._attend(query, key, value, past) if mask is None else self._attend_under(query, key, value, mask)
+        )
         output: Tensor = self.o_proj(attended.transpose(1, 2).flatten(2))
         return output
 
@@ -97,16 +110,31 @@ class SelfAttention(nn.Module):
         return x.view(batch, sequence, -1, self.head_dim).transpose(1, 2)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, past: int) -> Tensor:
-        if self.written_out:
-            groups = query.shape[1] // key.shape[1]
-            key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-            return scaled_dot_product_attention(query, key, value, causal_mask(query, past))
-        grouped = query.shape[1] != key.shape[1]
+        if self.kind == "reference":
+            return self._attend_under(query, key, value, causal_mask(query, past))
+        if self.kind == "auto" and past == 0 and _suits_blocks(query):
+            return blocked.blocked_attention(query, key, value)
         if past == 0:
+            grouped = query.shape[1] != key.shape[1]
             return F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
         # One new token may attend to everything; several after a past need their own triangle.
         mask = causal_mask(query, past) if query.shape[2] > 1 else None
+        return self._attend_under(query, key, value, mask)
+
+    def _attend_under(self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask | None) -> Tensor:
+        if isinstance(mask, BlockMask):
+            return blocked_by(mask, query, key, value)
+        if self.kind == "reference":
+            groups = query.shape[1] // key.shape[1]
+            key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+            return scaled_dot_product_attention(query, key, value, mask)
+        grouped = query.shape[1] != key.shape[1]
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=grouped)
+
+
+def _suits_blocks(query: Tensor) -> bool:
+    """Whether products over blocks of queries are the fastest way: when training on a processor."""
+    return query.device.type == "cpu" and query.requires_grad and query.shape[2] <= blocked.LONGEST
 
 
 def causal_mask(query: Tensor, past: int) -> Tensor:
@@ -129,7 +157,12 @@ def rotary_for(config: ModelConfig) -> RotaryEmbedding | None:
 
 
 def residual_std(config: ModelConfig) -> float:
-    """Initial standard deviation of the matrices that write into the residual stream (Radford et al., 2019, 2.3)."""
+    """Initial standard deviation of the matrices that write into the residual stream.
+
+    Divided by the root of their number: Radford et al. (2019, 2.3). Zero: Zhang et al. (2019), Fixup.
+    """
+    if config.zero_init_residual:
+        return 0.0
     if config.scale_residual_init:
         return config.initializer_range / math.sqrt(2 * config.num_hidden_layers)
     return config.initializer_range

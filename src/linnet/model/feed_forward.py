@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import cast
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linnet.config import ModelConfig
+from linnet.model import lean
 from linnet.model.attention import residual_std
 from linnet.model.layers import Linear
 
@@ -18,7 +22,12 @@ class SwiGLU(nn.Module):
         intermediate_size: inner width.
         bias: whether each of the three has one.
         std, residual_std: initial standard deviations of gate and up, and of down; None as in `Linear`.
+
+    Attributes:
+        keeps_little: whether only what gate and up make is kept for the backward pass; to be false inside a checkpoint.
     """
+
+    keeps_little = True
 
     def __init__(
         self,
@@ -36,13 +45,23 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., hidden_size) -> (..., hidden_size)."""
+        gate, up = self.gate_proj(x), self.up_proj(x)
         # F.silu is `silu` in one pass over memory; tests hold the two together.
-        output: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-        return output
+        if not (self.keeps_little and lean.pays()):
+            return cast(Tensor, self.down_proj(F.silu(gate) * up))
+        product = lean.gated(gate, up)
+        with lean.made_again(product, partial(lean.gated, gate.detach(), up.detach())):
+            return cast(Tensor, self.down_proj(product))
 
 
 class SiLUFeedForward(nn.Module):
-    """down(silu(up(x))), half as wide again inside as a SwiGLU of the same `intermediate_size`."""
+    """down(silu(up(x))), half as wide again inside as a SwiGLU of the same `intermediate_size`.
+
+    Attributes:
+        keeps_little: as in `SwiGLU`.
+    """
+
+    keeps_little = True
 
     def __init__(
         self,
@@ -60,11 +79,15 @@ class SiLUFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (..., hidden_size) -> (..., hidden_size)."""
-        output: Tensor = self.down_proj(F.silu(self.up_proj(x)))
-        return output
+        up = self.up_proj(x)
+        inner = F.silu(up)
+        if not (self.keeps_little and lean.pays()):
+            return cast(Tensor, self.down_proj(inner))
+        with lean.made_again(inner, partial(F.silu, up.detach())):
+            return cast(Tensor, self.down_proj(inner))
 
 
-def feed_forward_for(config: ModelConfig) -> nn.Module:
+def feed_forward_for(config: ModelConfig) -> SwiGLU | SiLUFeedForward:
     """The feed-forward that `config` names."""
     kind = SwiGLU if config.feed_forward == "swiglu" else SiLUFeedForward
     return kind(

@@ -1,19 +1,28 @@
-"""Muon, written out."""
+"""Muon, written out, on all matrices of one shape at once."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from linnet.errors import UserError
+from linnet.optim.orthogonal import orthogonalize
 
-# A quintic whose slope at zero is as steep as it can be while singular values stay near 1 (Jordan, 2024).
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+# Elements made orthogonal at once, which bounds the memory; more pays only where starting work is dear.
+_MOST_ELEMENTS, _MOST_ELEMENTS_ON_CUDA = 1 << 22, 1 << 26
+_TYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, None: None}
+
+
+class _Matrix(NamedTuple):
+    parameter: Tensor
+    gradient: Tensor
+    average: Tensor
 
 
 class Muon(Optimizer):
@@ -29,6 +38,7 @@ class Muon(Optimizer):
         nesterov: look one step ahead along the momentum.
         ns_steps: Newton-Schulz iterations.
         eps: least norm by which a matrix is divided before them.
+        dtype: what they are computed in. None: bfloat16 on CUDA, float32 elsewhere.
 
     Raises:
         UserError: a setting is out of its range, or a parameter is not a matrix.
@@ -43,20 +53,19 @@ class Muon(Optimizer):
         nesterov: bool = True,
         ns_steps: int = 5,
         eps: float = 1e-7,
+        dtype: Literal["bfloat16", "float32"] | None = "bfloat16",
     ) -> None:
         for name, value in {"lr": lr, "weight_decay": weight_decay, "ns_steps": ns_steps, "eps": eps}.items():
             if not value >= 0:
                 raise UserError(f"Muon: {name} is {value}, and must be at least 0")
         if not 0 <= momentum < 1:
             raise UserError(f"Muon: momentum is {momentum}, and must lie in [0, 1)")
+        if dtype not in _TYPES:
+            raise UserError(f"Muon: dtype is {dtype!r}: use 'bfloat16', 'float32' or None")
         defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
-        super().__init__(params, {**defaults, "ns_steps": ns_steps, "eps": eps})
+        super().__init__(params, {**defaults, "ns_steps": ns_steps, "eps": eps, "dtype": dtype})
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.ndim != 2:
-                    raise UserError(
-                        f"Muon: a parameter of shape {tuple(parameter.shape)} is no matrix: give it to AdamW"
-                    )
+            refuse_what_is_no_matrix(group["params"])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -66,38 +75,63 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+            muon_step(group, self.state)
         return loss
 
-    def _update(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(gradient)
-        average = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
-        direction = gradient.lerp(average, group["momentum"]) if group["nesterov"] else average
-        update = orthogonalize(direction, group["ns_steps"], group["eps"])
 
-        rows, columns = parameter.shape
-        lr = float(group["lr"])
-        parameter.mul_(1 - lr * group["weight_decay"])
-        parameter.add_(update, alpha=-lr * math.sqrt(max(1.0, rows / columns)))
+def refuse_what_is_no_matrix(parameters: Iterable[Tensor]) -> None:
+    """See that Muon can update `parameters`.
+
+    Raises:
+        UserError: one of them is not a matrix.
+    """
+    for parameter in parameters:
+        if parameter.ndim != 2:
+            raise UserError(f"Muon: a parameter of shape {tuple(parameter.shape)} is no matrix: give it to AdamW")
 
 
-def orthogonalize(matrix: Tensor, steps: int = 5, eps: float = 1e-7) -> Tensor:
-    """A bfloat16 matrix with the singular vectors of `matrix` and singular values near 1, by Newton-Schulz iteration.
+@torch.no_grad()
+def muon_step(group: dict[str, Any], states: Any, refused: Tensor | None = None) -> None:
+    """Update the matrices of `group` that have a gradient; no device is waited for.
 
     Args:
-        matrix: (rows, columns), floating-point.
-        steps: iterations.
-        eps: least norm by which it is divided first.
+        group: `params`, and the settings that `Muon` names.
+        states: the optimizer's state by parameter; `momentum_buffer` is made where it is missing.
+        refused: 0-dimensional boolean on the matrices' device; true leaves them and their momentum as they are.
     """
-    a, b, c = _NEWTON_SCHULZ
-    tall = matrix.size(0) > matrix.size(1)
-    x = matrix.bfloat16().T if tall else matrix.bfloat16()  # (short, long): the smaller Gram matrix
-    x = x / x.norm().clamp(min=eps)
-    for _ in range(steps):
-        gram = x @ x.T  # (short, short)
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+    alike: dict[tuple[Any, ...], list[_Matrix]] = defaultdict(list)
+    for parameter in group["params"]:
+        if parameter.grad is None:
+            continue
+        if not states[parameter]:
+            states[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
+        average = states[parameter]["momentum_buffer"]
+        alike[parameter.device, parameter.dtype, parameter.shape].append(_Matrix(parameter, parameter.grad, average))
+    for (device, _, shape), matrices in alike.items():
+        most = _MOST_ELEMENTS_ON_CUDA if device.type == "cuda" else _MOST_ELEMENTS
+        at_once = max(1, most // max(1, shape.numel()))
+        for start in range(0, len(matrices), at_once):
+            _update(matrices[start : start + at_once], group, refused)
+
+
+def _update(matrices: Sequence[_Matrix], group: dict[str, Any], refused: Tensor | None) -> None:
+    """Update matrices of one shape, (rows, columns) each."""
+    parameters = [matrix.parameter for matrix in matrices]
+    gradients = [matrix.gradient for matrix in matrices]
+    averages = [matrix.average for matrix in matrices]
+    rate = float(group["lr"])
+    shrunk = 1 - rate * group["weight_decay"]
+    rows, columns = parameters[0].shape
+    if refused is not None:
+        # To be told what one knows already, and to learn at a rate of 0, changes nothing.
+        gradients = [torch.where(refused, matrix.average, matrix.gradient) for matrix in matrices]
+    torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+    directions = torch._foreach_lerp(gradients, averages, group["momentum"]) if group["nesterov"] else averages
+    updates = orthogonalize(torch.stack(directions), group["ns_steps"], group["eps"], _TYPES[group["dtype"]])
+    updates = updates.to(parameters[0].dtype)
+    if refused is None:
+        torch._foreach_mul_(parameters, shrunk)
+    else:
+        torch._foreach_mul_(parameters, torch.where(refused, 1.0, shrunk))
+        updates = updates * ~refused
+    torch._foreach_add_(parameters, updates.unbind(), alpha=-rate * math.sqrt(max(1.0, rows / columns)))

@@ -1,5 +1,6 @@
 """Device, precision, seeds and generator states."""
 
+from linnet.runtime.allocation import keep_freed_memory
 from linnet.runtime.device import (
     choose_device,
     configure_arithmetic,
@@ -8,15 +9,21 @@ from linnet.runtime.device import (
     processor_name,
     synchronize,
 )
-from linnet.runtime.precision import Precision, choose_precision
+from linnet.runtime.peak import device_peak, measured_flops, memory_bandwidth
+from linnet.runtime.precision import Precision, choose_precision, computes_in_bf16, why_float32
 from linnet.runtime.randomness import random_state, restore_random_state, seed_everything, untouched_randomness
 
 __all__ = [
     "Precision",
     "choose_device",
     "choose_precision",
+    "computes_in_bf16",
     "configure_arithmetic",
     "describe_device",
+    "device_peak",
+    "keep_freed_memory",
+    "measured_flops",
+    "memory_bandwidth",
     "process_started",
     "processor_name",
     "random_state",
@@ -24,4 +31,5 @@ __all__ = [
     "seed_everything",
     "synchronize",
     "untouched_randomness",
+    "why_float32",
 ]

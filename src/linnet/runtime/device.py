@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from typing import Literal
 
 import psutil
 import torch
 
 from linnet.errors import UserError
+from linnet.runtime.products import choose_float32_products, onednn_pays
 
 
 def choose_device(name: str) -> torch.device:
@@ -53,11 +55,14 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def configure_arithmetic(device: torch.device, *, deterministic: bool, tf32: bool) -> None:
-    """Set PyTorch's process-wide switches: repeatable kernels only, and TF32 in float32 products on CUDA."""
+def configure_arithmetic(
+    device: torch.device, *, deterministic: bool, tf32: bool, onednn: bool | Literal["auto"] = False
+) -> None:
+    """Set PyTorch's process-wide switches: repeatable kernels only, TF32 on CUDA, oneDNN's products on a processor."""
     torch.use_deterministic_algorithms(deterministic)
     # Filling every fresh tensor is for debugging; it costs a pass over memory and changes no result here.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    choose_float32_products(onednn=device.type == "cpu" and (onednn_pays() if onednn == "auto" else onednn))
     if device.type == "cuda":
         if deterministic:
             # cuBLAS repeats itself only with a fixed workspace, and reads its size when it starts.

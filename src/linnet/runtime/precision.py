@@ -1,9 +1,9 @@
-"""Mixed precision: the autocast type of the forward pass, and loss scaling where the type needs it."""
+"""Mixed precision: the types of the forward pass, and loss scaling where a type needs it."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,9 +13,16 @@ from linnet.errors import UserError
 
 AUTOCAST_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
+Products = Literal["float32", "bf16", "fp16"]
+PRODUCTS: dict[str, Products] = {"float32": "float32", "bf16": "bf16", "bf16_weights": "bf16", "fp16": "fp16"}
+
 
 class Precision:
-    """How forward, backward and update are computed: `name` is float32, bf16 or fp16.
+    """How forward, backward and update are computed: `name` is float32, bf16, bf16_weights or fp16.
+
+    bf16 and fp16 multiply matrices in their type and keep the rest in float32. bf16_weights computes all of the layers
+    in bfloat16, their weights rounded to it. Whatever the name, parameters, accumulated gradients and the optimizer's
+    state are float32.
 
     fp16 scales the loss so that small gradients survive, and skips an update whose gradients overflowed
     (Micikevicius et al., 2018).
@@ -26,9 +33,19 @@ class Precision:
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None
 
+    @property
+    def products(self) -> Products:
+        """What the factors of matrix products are rounded to."""
+        return PRODUCTS[self.name]
+
+    @property
+    def layers(self) -> torch.dtype | None:
+        """What the layers compute in where that is not the type of their weights."""
+        return torch.bfloat16 if self.name == "bf16_weights" else None
+
     def autocast(self) -> AbstractContextManager[Any]:
         """The context of the forward pass."""
-        if self.name == "float32":
+        if self.name not in AUTOCAST_TYPES:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=AUTOCAST_TYPES[self.name])
 
@@ -75,20 +92,33 @@ class Precision:
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
-    """The precision called `name`; `auto` is bf16 where the device computes in it, else float32.
+    """The precision called `name`; `auto` is bf16 on a card that computes in it, and float32 elsewhere.
 
     Raises:
-        UserError: for bf16 or fp16 on a device that does not compute in it.
+        UserError: for bf16, bf16_weights or fp16 on a device that does not compute in it.
     """
+    computes = computes_in_bf16(device)
     if name == "auto":
-        name = "bf16" if _computes_in_bf16(device) else "float32"
-    if name == "bf16" and not _computes_in_bf16(device):
-        raise UserError(f"train.precision bf16: {device} does not compute in bfloat16; use auto or float32")
+        name = "bf16" if device.type == "cuda" and computes else "float32"
+    if name in ("bf16", "bf16_weights") and not computes:
+        raise UserError(f"train.precision {name}: {device} does not compute in bfloat16; use auto or float32")
     if name == "fp16" and device.type != "cuda":
         raise UserError(f"train.precision fp16: {device} does not compute in float16; use auto or float32")
     return Precision(name, device)
 
 
-def _computes_in_bf16(device: torch.device) -> bool:
-    # PyTorch emulates bfloat16 on most processors, many times slower than float32: that does not count.
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether `device` has instructions for bfloat16.
+
+    PyTorch emulates it on other processors, many times slower than float32: that does not count.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def why_float32(device: torch.device) -> str:
+    """Why `auto` chose float32 on `device`, for people."""
+    if computes_in_bf16(device):
+        return "bfloat16 only where train.precision asks for it"
+    return "this device has no fast bfloat16"

@@ -1,6 +1,6 @@
 """Training: state, step, loop, observers, and the assembly of a run."""
 
-from linnet.train.evaluate import Evaluation, bytes_of_ids, evaluate, evaluation_batch_size
+from linnet.train.evaluate import Evaluation, bytes_of_ids, end_of_text, evaluate, evaluation_batch_size
 from linnet.train.facts import training_facts
 from linnet.train.incidents import read_incidents
 from linnet.train.launch import Outcome, run_training
@@ -18,6 +18,7 @@ __all__ = [
     "StoredModel",
     "TrainState",
     "bytes_of_ids",
+    "end_of_text",
     "evaluate",
     "evaluation_batch_size",
     "in_use",

@@ -3,39 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
-from torch import Tensor
 
 from linnet.checkpoint import Checkpoint, DamagedCheckpoint, forget_after, newest_checkpoint
 from linnet.config import RunConfig
-from linnet.data import PreparedData, SampleOrder, TrainingBatches
+from linnet.data import PrefetchedBatches, PreparedData, SampleOrder, TrainingBatches
 from linnet.errors import UserError
 from linnet.generate import TextGenerator
 from linnet.model import TransformerLM
-from linnet.optim import build_optimizer
+from linnet.optim import WeightAverage, build_optimizer
 from linnet.runtime import (
     choose_device,
     choose_precision,
     configure_arithmetic,
+    keep_freed_memory,
     process_started,
     restore_random_state,
     seed_everything,
 )
-from linnet.train.evaluate import bytes_of_ids
+from linnet.train.compiled import compiling_pays, graphs_pay, hidden_states_of
+from linnet.train.evaluate import bytes_of_ids, end_of_text
 from linnet.train.events import Observer
 from linnet.train.incidents import Rollback
 from linnet.train.initial import initial_model
 from linnet.train.limits import Budget, StopRequest
+from linnet.train.objective import ChunkedLoss, LogitsLoss, Objective
 from linnet.train.observers import Console, JsonLines, LogFile, Steady
 from linnet.train.refusing import Refusals
 from linnet.train.run_directory import RunDirectory
 from linnet.train.state import TrainState
 from linnet.train.training import Training
-
-# Weights and AdamW's two moments, in float32.
-CHECKPOINT_BYTES_PER_PARAMETER = 12
+from linnet.train.utilization import utilization_of
 
 
 def with_vocabulary(config: RunConfig, data: PreparedData) -> RunConfig:
@@ -76,7 +75,10 @@ def assemble(
     """
     device = choose_device(config.train.device)
     precision = choose_precision(config.train.precision, device)
-    configure_arithmetic(device, deterministic=config.train.deterministic, tf32=config.train.tf32)
+    train = config.train
+    configure_arithmetic(device, deterministic=train.deterministic, tf32=train.tf32, onednn=train.onednn)
+    utilization = utilization_of(config, device, precision)  # before the model takes its room
+    keep_freed_memory()
     seed_everything(config.train.seed)
     damaged = [*run.set_aside]
     run.set_aside.clear()
@@ -84,8 +86,9 @@ def assemble(
     if rollback is not None:
         forget_after(run.checkpoints, 0 if checkpoint is None else checkpoint.step)
     model = (TransformerLM(config.model) if checkpoint is not None else initial_model(config, run)).to(device)
+    average = WeightAverage(model, train.ema_decay) if train.ema_decay else None
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    started = process_started()
+    started, compiled = process_started(), is_compiled(config, run, device)
     batches = build_batches(config, data, device)
     training = Training(
         config=config,
@@ -94,14 +97,19 @@ def assemble(
         device=device,
         precision=precision,
         model=model,
-        forward=choose_forward(model, config, device),
+        objective=choose_objective(
+            model, config, device, compiled=compiled, end_of_text=end_of_text(config.data, data.tokenizer)
+        ),
+        compiled=compiled,
         optimizer=build_optimizer(model, config.optim, device),
-        batches=batches,
-        refusals=Refusals(config.train.on_spike, batches.samples_per_step, at_once=device.type == "cpu"),
+        batches=PrefetchedBatches(batches) if device.type == "cuda" else batches,
+        refusals=Refusals(config.train.on_spike, batches.samples, at_once=device.type == "cpu"),
         id_bytes=bytes_of_ids(data.tokenizer, config.model.vocab_size),
-        writer=TextGenerator(model, data.tokenizer, context=config.data.seq_len),
+        writer=TextGenerator(model if average is None else average.model, data.tokenizer, context=config.data.seq_len),
+        average=average,
         state=TrainState.fresh(device),
-        budget=Budget(config.train.max_seconds, started, parameters * CHECKPOINT_BYTES_PER_PARAMETER),
+        utilization=utilization,
+        budget=Budget(config.train.max_seconds, started, parameters * checkpoint_bytes_per_parameter(config)),
         stop=stop,
         max_steps=max_steps,
         started=started,
@@ -114,6 +122,11 @@ def assemble(
     for sentence in damaged:
         training.note(f"WARNING: {sentence}")
     return training
+
+
+def checkpoint_bytes_per_parameter(config: RunConfig) -> int:
+    """At most: weights, AdamW's two moments and the average of the weights, if any, in float32."""
+    return 4 * (3 + bool(config.train.ema_decay))
 
 
 def last_checkpoint(
@@ -135,12 +148,32 @@ def last_checkpoint(
     return newest_checkpoint(run.checkpoints, on_damaged)
 
 
-def choose_forward(model: TransformerLM, config: RunConfig, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The model, compiled where the config says so; its parameters keep their names either way."""
-    wanted = config.train.compile
-    if wanted is True or (wanted == "auto" and device.type == "cuda"):
-        return cast(Callable[[Tensor], Tensor], torch.compile(model))
-    return model
+def is_compiled(config: RunConfig, run: RunDirectory, device: torch.device) -> bool:
+    """Whether `run` trains compiled: as its config says, and where that leaves it open, as it began."""
+    if config.train.compile != "auto":
+        return config.train.compile
+    return bool(run.provenance().get("compiled", compiling_pays(config, device)))
+
+
+def choose_objective(
+    model: TransformerLM, config: RunConfig, device: torch.device, *, compiled: bool, end_of_text: int | None = None
+) -> Objective:
+    """The loss of `model` on a micro-batch, by the way the config names; `end_of_text` keeps documents apart."""
+    if config.train.activation_checkpointing != "none":
+        model.checkpoint_activations(config.train.activation_checkpointing)
+    hidden_states = hidden_states_of(
+        model,
+        device,
+        compiled=compiled,
+        dtype=choose_precision(config.train.precision, device).layers,
+        end_of_text=end_of_text,
+        graphed=graphs_pay(config),
+    )
+    z_loss = config.train.z_loss
+    if config.train.chunked_loss:
+        return ChunkedLoss(model, hidden_states, z_loss)
+    whole = hidden_states == model.hidden_states  # then the model itself is called, where hooks can see it
+    return LogitsLoss(model if whole else lambda ids: hidden_states(ids) @ model.head.T, z_loss)
 
 
 def build_batches(config: RunConfig, data: PreparedData, device: torch.device) -> TrainingBatches:
@@ -148,7 +181,13 @@ def build_batches(config: RunConfig, data: PreparedData, device: torch.device) -
     windows = data.train.window_count(config.data.seq_len)
     order = SampleOrder(config.train.seed, windows, shuffled=config.data.order == "shuffled")
     return TrainingBatches(
-        data.train, order, config.data.seq_len, config.train.batch_size, config.train.grad_accum, device
+        data.train,
+        order,
+        config.data.seq_len,
+        config.train.windows_at_once,
+        config.train.grad_accum,
+        device,
+        warmup_steps=config.train.batch_warmup_steps,
     )
 
 
@@ -160,6 +199,13 @@ def resume(training: Training, checkpoint: Checkpoint) -> None:
     """
     refuse_other_shapes(training.model, checkpoint)
     training.model.load_state_dict(dict(checkpoint.model))
+    if training.average is not None:
+        if checkpoint.average is None:
+            raise UserError(
+                f"{checkpoint.directory}: holds no averaged weights, and train.ema_decay wants them: set it to 0 in "
+                "config.yaml, or give another --run_dir"
+            )
+        training.average.model.load_state_dict(checkpoint.average)
     try:
         training.optimizer.load_state_dict(dict(checkpoint.optimizer))
         training.precision.restore(checkpoint.state["precision"])

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from linnet.config import DataConfig
 from linnet.data import Batch
 from linnet.generate.engine import evaluation_mode
-from linnet.model import IGNORED, TransformerLM
+from linnet.model import IGNORED, TransformerLM, document_mask, documents_of
 from linnet.tokenizer import Tokenizer
 
 # With a small vocabulary the logits bound nothing, and the activations would.
@@ -61,12 +62,18 @@ def bytes_of_ids(tokenizer: Tokenizer, vocab_size: int) -> Tensor:
     return torch.from_numpy(sizes)
 
 
+def end_of_text(settings: DataConfig, tokenizer: Tokenizer) -> int | None:
+    """The id that ends documents, where `settings` has each read apart; else None."""
+    return tokenizer.eos_id if settings.document_mask else None
+
+
 @torch.no_grad()
 def evaluate(
     model: TransformerLM,
     batches: Iterable[Batch],
     id_bytes: Tensor,
     progress: Callable[[int], None] | None = None,
+    end_of_text: int | None = None,
 ) -> Evaluation:
     """The loss of `model` over `batches`, forward and loss in float32.
 
@@ -74,11 +81,13 @@ def evaluate(
         batches: on the model's device.
         id_bytes: (vocabulary,) from `bytes_of_ids`, on any device.
         progress: called with the windows done; what it raises leaves the model in the mode it was in.
+        end_of_text: the id that ends documents, where each is to be read apart.
     """
     nats, tokens, text_bytes, windows = 0.0, 0, 0, 0
     with evaluation_mode(model):
         for batch in batches:
-            logits = model(batch.inputs)
+            mask = None if end_of_text is None else document_mask(documents_of(batch.inputs, end_of_text))
+            logits = model(batch.inputs) if mask is None else model(batch.inputs, mask=mask)
             losses = F.cross_entropy(
                 logits.float().flatten(0, -2), batch.targets.flatten(), ignore_index=IGNORED, reduction="none"
             )

@@ -27,7 +27,7 @@ class Stepped:
 
 @dataclass(frozen=True)
 class Logged:
-    """Means since the last such event; `seconds` counts from the beginning of the process."""
+    """Means since the last such event; `seconds` counts from the beginning of the process, `mfu` is a share of 1."""
 
     step: int
     max_steps: int
@@ -37,6 +37,7 @@ class Logged:
     learning_rate: float
     grad_norm: float
     tokens_per_second: float
+    mfu: float | None = None
 
 
 @dataclass(frozen=True)

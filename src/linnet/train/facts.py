@@ -50,9 +50,9 @@ def training_facts(run: RunDirectory, checkpoint: Path) -> TrainingFacts:
         validation_bytes=bytes_of.get(VALIDATION),
         steps=step,
         tokens_seen=tokens,
-        windows_per_step=config.train.batch_size * config.train.grad_accum,
+        windows_per_step=config.train.windows_per_step,
         sequence_length=config.data.seq_len,
-        optimizer=_optimizer(config.optim),
+        optimizer=_optimizer(config),
         schedule=_schedule(config.optim),
         precision=provenance.get("precision"),
         training_loss=training.get("loss"),
@@ -155,10 +155,21 @@ def _sample(run: RunDirectory, step: int) -> dict[str, Any]:
     return {"sample": (str(last.get("prompt", "")), str(last.get("text", ""))), "sample_step": last["step"]}
 
 
-def _optimizer(optim: OptimConfig) -> str:
+def _optimizer(config: RunConfig) -> str:
+    optim = config.optim
     clip = f"gradients clipped to a norm of {optim.max_grad_norm:g}" if optim.max_grad_norm else "gradients not clipped"
     first, second = optim.betas
-    return f"AdamW, betas {first:g} and {second:g}, eps {optim.eps:g}, weight decay {optim.weight_decay:g}, {clip}"
+    said = f"AdamW, betas {first:g} and {second:g}, eps {optim.eps:g}"
+    if optim.name == "muon":
+        rate = f"at {optim.muon_lr / optim.max_lr:g} times the learning rate"
+        muon = f"momentum {optim.muon_momentum:g}, {optim.muon_ns_steps} Newton-Schulz iterations, {rate}"
+        said = f"Muon for the matrices inside the blocks, {muon}; {said} for all else"
+    said += f", weight decay {optim.weight_decay:g}, {clip}"
+    if optim.embedding_lr is not None:
+        said += f", the embedding at {optim.embedding_lr / optim.max_lr:g} times the learning rate"
+    if config.train.ema_decay:
+        said += f"; the weights are an average over training that decays by {config.train.ema_decay:g} a step"
+    return said
 
 
 def _schedule(optim: OptimConfig) -> str:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from linnet.data import TrainingBatches
+from linnet.data import StepBatches
 from linnet.durable import write_durably
 from linnet.text_files import refuse_special
 from linnet.tokenizer import Tokenizer
@@ -67,7 +67,7 @@ class Rollback:
     data_step: int
 
 
-def write_incident(directory: Path, incident: Incident, batches: TrainingBatches, tokenizer: Tokenizer) -> Path | None:
+def write_incident(directory: Path, incident: Incident, batches: StepBatches, tokenizer: Tokenizer) -> Path | None:
     """Keep `incident` with the text of its windows in `directory`; returns the file, None where too many are kept.
 
     Raises:
@@ -77,11 +77,9 @@ def write_incident(directory: Path, incident: Incident, batches: TrainingBatches
     path = directory / incident.file_name
     if not path.exists() and len(list_incidents(directory)) >= MOST_FILES:
         return None
-    data_step = incident.first_sample // batches.samples_per_step
-    rows = [row for batch in batches.micro_batches(data_step) for row in batch.inputs.tolist()]
-    windows = [
-        {"sample": sample, "text": tokenizer.decode(ids)} for sample, ids in enumerate(rows, incident.first_sample)
-    ]
+    samples = range(incident.first_sample, incident.last_sample + 1)
+    rows = batches.rows(samples)[:, :-1].tolist()
+    windows = [{"sample": sample, "text": tokenizer.decode(ids)} for sample, ids in zip(samples, rows, strict=True)]
     content = json.dumps({**asdict(incident), "windows": windows}, indent=2, ensure_ascii=False)
     write_durably(path, content + "\n")
     return path

@@ -18,8 +18,8 @@ from linnet.config import RunConfig
 from linnet.data import PreparedData, prepare
 from linnet.durable import cannot_write
 from linnet.errors import UserError
-from linnet.runtime import choose_device, choose_precision, describe_device
-from linnet.train.assemble import assemble, with_vocabulary
+from linnet.runtime import choose_device, choose_precision, describe_device, why_float32
+from linnet.train.assemble import assemble, is_compiled, with_vocabulary
 from linnet.train.evaluate import Evaluation
 from linnet.train.incidents import MOST_ROLLBACKS, Rollback, list_incidents
 from linnet.train.initial import refuse_other_start
@@ -135,7 +135,8 @@ def open_run(run: RunDirectory, config: RunConfig, data: PreparedData) -> None:
         if not run.provenance():
             device = choose_device(config.train.device)
             precision = choose_precision(config.train.precision, device).name
-            run.write_provenance({"run_id": secrets.token_hex(4), "precision": precision, **describe_run(device, data)})
+            chosen = {"precision": precision, "compiled": is_compiled(config, run, device)}
+            run.write_provenance({"run_id": secrets.token_hex(4), **chosen, **describe_run(device, data)})
         run.write_config(config)  # last: from now on the directory holds a run
     except OSError as error:
         raise cannot_write("checkpoints there are", run.path, error) from error
@@ -209,7 +210,7 @@ def announce(training: Training) -> None:
     parameters = sum(parameter.numel() for parameter in training.model.parameters())
     precision = training.precision.name
     if training.device.type == "cpu" and config.train.precision == "auto":
-        precision += ": this device has no fast bfloat16"
+        precision += f": {why_float32(training.device)}"
     training.note(f"Device: {describe_device(training.device)} | {precision}")
     for section, settings in config:
         training.note(f"{section}: " + ", ".join(f"{name}={value}" for name, value in settings))
@@ -222,16 +223,27 @@ def announce(training: Training) -> None:
     batch = config.train.batch_size * config.train.grad_accum
     training.note(
         f"Batch: {config.train.batch_size} x {config.train.grad_accum} windows of {config.data.seq_len} tokens "
-        f"= {batch * config.data.seq_len:,} tokens a step"
+        f"= {batch * config.data.seq_len:,} tokens a step{_warmed_up(config)}"
     )
+    most = training.utilization.most_tokens_per_second
+    if most is not None and (peak := training.utilization.peak) is not None:
+        training.note(
+            f"Limit: {peak.flops_per_second / 1e9:,.0f} GFLOP/s in {peak.arithmetic} products ({peak.source}) "
+            f"= {most:,.0f} tokens a second"
+        )
     training.note(f"Run: {training.run.path}")
     if training.saved_step >= 0:
         training.note(f"RESUME: starting from global_step={training.state.step}")
 
 
+def _warmed_up(config: RunConfig) -> str:
+    steps = config.train.batch_warmup_steps
+    return f", from {config.train.batch_size} windows on over the first {steps:,} steps" if steps else ""
+
+
 def announce_rollback(training: Training, rollback: Rollback) -> None:
     """The line of a return to the last checkpoint."""
-    last = rollback.data_step * training.batches.samples_per_step - 1
+    last = training.batches.samples(rollback.data_step).start - 1
     training.note(
         f"ROLLBACK: from step {rollback.step} to step {training.state.step}; the samples up to {last} are passed over"
     )

@@ -8,6 +8,7 @@ from linnet.train.training import Ending, Training
 def train(training: Training) -> Ending:
     """Train until the last step, the end of the budget, or a signal; returns which it was."""
     with training.stop.listening():
+        training.compile()
         training.meter.resume()
         while (ending := training.ending()) is None:
             training.take_step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,8 +13,9 @@ from linnet.train.incidents import MOST_IN_A_ROW, Action, Incident, Reason, Roll
 from linnet.train.state import TrainState
 from linnet.train.step import StepResult
 
-# On a device that works ahead of the program, asking what came of a step waits for it.
-MOST_UNSEEN = 32
+# On a device that works ahead of the program, asking what came of a step waits for it; log lines wait for it anyhow,
+# every 50 steps unless the config says otherwise.
+MOST_UNSEEN = 64
 
 _NAMES: dict[str, Literal["nan", "inf", "-inf"]] = {"nan": "nan", "inf": "inf", "-inf": "-inf"}
 
@@ -26,7 +28,7 @@ class Refusals:
 
     Attributes:
         action: what to do about a refused step.
-        samples_per_step: windows in one step.
+        samples: which samples a step reads.
         at_once: whether looking costs no waiting.
         rollback: from where to go back, once that is to be done.
         halted: whether the run is to end for a person to look.
@@ -34,7 +36,7 @@ class Refusals:
     """
 
     action: Action
-    samples_per_step: int
+    samples: Callable[[int], range]
     at_once: bool
     rollback: Rollback | None = None
     halted: bool = False
@@ -81,11 +83,11 @@ class Refusals:
             reason, not_finite = "loss", loss
         elif not math.isfinite(grad_norm):
             reason, not_finite = "gradient", grad_norm
-        first_sample = data_step * self.samples_per_step
+        samples = self.samples(data_step)
         return Incident(
             step=step,
-            first_sample=first_sample,
-            last_sample=first_sample + self.samples_per_step - 1,
+            first_sample=samples[0],
+            last_sample=samples[-1],
             reason=reason,
             loss=loss if math.isfinite(loss) else None,
             grad_norm=grad_norm if math.isfinite(grad_norm) else None,

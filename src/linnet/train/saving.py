@@ -76,7 +76,14 @@ class Unsaved:
         return self.refusal is not None and not (isinstance(cause, OSError) and cause.errno == errno.EFBIG)
 
 
-def write_into(run: RunDirectory, step: int, model: nn.Module, optimizer: Optimizer, state: Mapping[str, Any]) -> Path:
+def write_into(
+    run: RunDirectory,
+    step: int,
+    model: nn.Module,
+    optimizer: Optimizer,
+    state: Mapping[str, Any],
+    average: nn.Module | None = None,
+) -> Path:
     """Write a checkpoint into `run`, whose directory is not made anew if somebody removed it; returns where it lies.
 
     Raises:
@@ -85,7 +92,8 @@ def write_into(run: RunDirectory, step: int, model: nn.Module, optimizer: Optimi
     if not run.is_there():
         gone = FileNotFoundError(errno.ENOENT, "the run directory was removed or moved")
         raise UnwrittenCheckpoint(run.checkpoints / f"step_{step:08d}", gone, 0) from gone
-    return write_checkpoint(run.checkpoints, step, model_tensors(model), optimizer.state_dict(), state)
+    averaged = None if average is None else model_tensors(average)
+    return write_checkpoint(run.checkpoints, step, model_tensors(model), optimizer.state_dict(), state, averaged)
 
 
 def patience(stop: StopRequest, budget: Budget) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from linnet.data import Batch
-from linnet.model import summed_cross_entropy
 from linnet.optim import clip_gradients
 from linnet.runtime import Precision
+from linnet.train.objective import Objective
 from linnet.train.state import TrainState
 
 
@@ -36,7 +36,7 @@ class StepResult:
 
 
 def train_step(
-    forward: Callable[[Tensor], Tensor],
+    objective: Objective,
     optimizer: Optimizer,
     micro_batches: Sequence[Batch],
     state: TrainState,
@@ -51,22 +51,21 @@ def train_step(
     A step whose loss or gradient is not finite, or whose gradient is a spike, leaves weights and optimizer alone.
 
     Args:
-        forward: ids (batch, sequence) to logits (batch, sequence, vocabulary).
+        objective: a micro-batch to what is minimized and the cross-entropy that is reported, summed over its targets.
         micro_batches: the global batch in parts, forwarded one after another.
         learning_rate: of this step.
         max_grad_norm: bound of the gradient's global norm; 0 leaves it alone.
         spike_threshold: robust deviations beyond which a gradient's norm is a spike; 0 knows none.
     """
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
     target_tokens = sum(batch.target_tokens for batch in micro_batches)
     loss = torch.zeros_like(state.loss_sum)
     for batch in micro_batches:
         with precision.autocast():
-            logits = forward(batch.inputs)
-        share = summed_cross_entropy(logits, batch.targets) / target_tokens
-        precision.backward(share)
-        loss += share.detach()
+            minimized, nats = objective(batch)
+        precision.backward(minimized / target_tokens)
+        loss += nats / target_tokens
     precision.unscale(optimizer)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     grad_norm = clip_gradients(parameters, max_grad_norm or float("inf"))

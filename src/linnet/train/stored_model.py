@@ -83,12 +83,13 @@ def _newest(run: RunDirectory, on_damaged: Callable[[DamagedCheckpoint], None]) 
 
 def _of_checkpoint(run: RunDirectory, checkpoint: Checkpoint) -> StoredModel:
     config = run.config()
-    model = TransformerLM.from_tensors(config.model, checkpoint.model)
+    model = TransformerLM.from_tensors(config.model, checkpoint.weights)
+    averaged = ", its averaged weights" if checkpoint.average is not None else ""
     return StoredModel(
         model,
         Tokenizer.from_pretrained(run.tokenizer),
         config.data.seq_len,
-        f"{run.path} at step {checkpoint.step}",
+        f"{run.path} at step {checkpoint.step}{averaged}",
         config,
         run,
         checkpoint.directory,

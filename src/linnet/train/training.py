@@ -16,21 +16,23 @@ from torch.optim import Optimizer
 
 from linnet.checkpoint import UnwrittenCheckpoint, retain
 from linnet.config import RunConfig
-from linnet.data import PreparedData, TokenStream, TrainingBatches, validation_batches
+from linnet.data import Batch, PreparedData, StepBatches, TokenStream, validation_batches
 from linnet.errors import UserError
 from linnet.generate import SamplingSettings, TextGenerator
 from linnet.model import TransformerLM
-from linnet.optim import learning_rate
+from linnet.optim import WeightAverage, learning_rate
 from linnet.runtime import Precision, random_state, synchronize, untouched_randomness
-from linnet.train.evaluate import Evaluation, evaluate, evaluation_batch_size
+from linnet.train.evaluate import Evaluation, end_of_text, evaluate, evaluation_batch_size
 from linnet.train.events import Evaluated, Event, Logged, Noted, Observer, Refused, Sampled, Saved, Stepped, Working
 from linnet.train.incidents import write_incident
 from linnet.train.limits import Budget, Meter, Stopped, StopRequest
+from linnet.train.objective import Objective
 from linnet.train.refusing import Refusals
 from linnet.train.run_directory import RunDirectory
 from linnet.train.saving import Unsaved, not_saved, patience, write_into
 from linnet.train.state import TrainState
 from linnet.train.step import StepResult, train_step
+from linnet.train.utilization import Utilization
 
 Ending = Literal["complete", "budget", "stopped", "incident", "rollback"]
 
@@ -49,13 +51,15 @@ class Training:
     device: torch.device
     precision: Precision
     model: TransformerLM
-    forward: Callable[[Tensor], Tensor]
+    objective: Objective
+    compiled: bool
     optimizer: Optimizer
-    batches: TrainingBatches
+    batches: StepBatches
     refusals: Refusals
     id_bytes: Tensor
     writer: TextGenerator
     state: TrainState
+    utilization: Utilization
     budget: Budget
     stop: StopRequest
     max_steps: int
@@ -65,6 +69,7 @@ class Training:
     synchronize: Callable[[torch.device], None] = field(default_factory=lambda: synchronize)
     last_result: StepResult | None = None
     last_evaluation: Evaluation | None = None
+    average: WeightAverage[TransformerLM] | None = None
     logged_step: int = -1
     unsaved: Unsaved = field(default_factory=Unsaved)
     saved_step: int = -1
@@ -72,6 +77,11 @@ class Training:
     sampled_step: int = -1
     abandoned: bool = False
     warned_of_no_progress: bool = False
+
+    @property
+    def judged(self) -> TransformerLM:
+        """The model that is validated, that writes samples and is shipped: of averaged weights where they are kept."""
+        return self.model if self.average is None else self.average.model
 
     def ending(self) -> Ending | None:
         """Why training is over, or None while it is not."""
@@ -89,13 +99,29 @@ class Training:
             return "budget"
         return None
 
+    def compile(self) -> None:
+        """Have the step compiled before its clock runs, by a backward pass that is forgotten; tell how long it took."""
+        if not self.compiled or self.state.step >= self.max_steps:
+            return
+        with self._watching():
+            began = time.perf_counter()
+            self.tell(Working("compiling", 0, 1))
+            batch = next(self.batches.micro_batches(self.state.data_step))
+            with self.precision.autocast():
+                minimized, _ = self.objective(batch)
+            (minimized * 0.0).backward()  # type: ignore[no-untyped-call]
+            self.optimizer.zero_grad(set_to_none=True)
+            self.synchronize(self.device)
+            self.tell(Working("compiling", 1, 1))
+            self.note(f"Compiled: the training step, in {time.perf_counter() - began:.1f} s")
+
     def take_step(self) -> None:
         """One optimizer step on the next global batch; a signal between its micro-batches leaves all as it was."""
         before = self.state.tokens
         rates = [group["lr"] for group in self.optimizer.param_groups]
         try:
             self.last_result = train_step(
-                self._forward_unless_stopped,
+                self._objective_unless_stopped,
                 self.optimizer,
                 list(self.batches.micro_batches(self.state.data_step)),
                 self.state,
@@ -109,6 +135,8 @@ class Training:
             for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
             return
+        if self.average is not None:
+            self.average.update(self.model, self.state.step)
         self.refusals.expect(self.state.data_step - 1, self.last_result)
         self.meter.count(self.state.tokens - before)
         self.tell(Stepped(self.state.step, self.max_steps))
@@ -155,6 +183,7 @@ class Training:
         self.logged_step = self.state.step
         with self._watching():
             loss = self.state.take_mean_loss()
+            rate = self.meter.rate()
             self.tell(
                 Logged(
                     step=self.state.step,
@@ -164,7 +193,8 @@ class Training:
                     loss=loss,
                     learning_rate=self.last_result.learning_rate,
                     grad_norm=self.last_result.grad_norm.item(),
-                    tokens_per_second=self.meter.rate(),
+                    tokens_per_second=rate,
+                    mfu=self.utilization.of(rate),
                 )
             )
             self._warn_of_no_progress(loss)
@@ -180,7 +210,14 @@ class Training:
         with self._watching():
             began = time.perf_counter()
             try:
-                path = write_into(self.run, self.state.step, self.model, self.optimizer, self._saved_state())
+                path = write_into(
+                    self.run,
+                    self.state.step,
+                    self.model,
+                    self.optimizer,
+                    self._saved_state(),
+                    None if self.average is None else self.average.model,
+                )
             except UnwrittenCheckpoint as refusal:
                 self.unsaved.failed(refusal)
                 if not quiet:
@@ -216,22 +253,18 @@ class Training:
         seq_len = self.config.data.seq_len
         windows = stream.window_count(seq_len)
         total = windows if settings.eval_windows is None else min(windows, settings.eval_windows)
-        batches = validation_batches(
-            stream,
-            seq_len,
-            evaluation_batch_size(self.model.config.vocab_size, seq_len),
-            settings.eval_windows,
-            self.device,
-        )
+        at_once = evaluation_batch_size(self.model.config.vocab_size, seq_len)
+        batches = validation_batches(stream, seq_len, at_once, settings.eval_windows, self.device)
 
         def went_on(done: int) -> None:
             self.tell(Working("validating", done, total))
             self.stop.check()
 
         self.stop.check()
+        apart = end_of_text(self.config.data, self.data.tokenizer)
         with self._watching():
             began = time.perf_counter()
-            self.last_evaluation = evaluate(self.model, batches, self.id_bytes, went_on)
+            self.last_evaluation = evaluate(self.judged, batches, self.id_bytes, went_on, apart)
             self.budget.evaluation_took(time.perf_counter() - began)
         return self.last_evaluation
 
@@ -313,14 +346,14 @@ class Training:
         for observer in self.observers:
             observer.close()
 
-    def _forward_unless_stopped(self, inputs: Tensor) -> Tensor:
+    def _objective_unless_stopped(self, batch: Batch) -> tuple[Tensor, Tensor]:
         self.stop.check()
-        return self.forward(inputs)
+        return self.objective(batch)
 
     def _saved_state(self) -> dict[str, Any]:
         return {
             "train": self.state.saved(),
-            "next_sample": self.state.data_step * self.batches.samples_per_step,
+            "next_sample": self.batches.samples(self.state.data_step).start,
             "random": random_state(),
             "precision": self.precision.state(),
         }

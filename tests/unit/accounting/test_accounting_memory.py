@@ -100,6 +100,7 @@ from linnet.model import TransformerLM
 from linnet.optim import build_optimizer
 from linnet.runtime import choose_precision
 from linnet.train import TrainState, train_step
+from linnet.train.objective import ChunkedLoss
 
 torch.set_num_threads(1)
 device = torch.device("cpu")
@@ -110,7 +111,7 @@ def steps(config, batch, length):
     for _ in range(3):
         ids = torch.randint(0, config.vocab_size, (batch, length))
         batches, precision = [Batch(ids, ids, ids.numel())], choose_precision("float32", device)
-        train_step(model, optimizer, batches, state, precision, learning_rate=1e-4, max_grad_norm=1.0)
+        train_step(ChunkedLoss(model, model.hidden_states), optimizer, batches, state, precision, learning_rate=1e-4, max_grad_norm=1.0)
 
 def memory(name):
     lines = Path("/proc/self/status").read_text().splitlines()

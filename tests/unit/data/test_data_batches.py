@@ -64,6 +64,30 @@ def test_an_epoch_of_steps_visits_every_window_once(stream: TokenStream) -> None
     assert sorted(seen) == list(range(windows))
 
 
+def test_a_batch_that_warms_up_reads_every_sample_once_in_the_same_order(stream: TokenStream) -> None:
+    order = SampleOrder(3, stream.window_count(7))
+    plain = TrainingBatches(stream, order, 7, 2, 4, "cpu")
+    warm = TrainingBatches(stream, order, 7, 2, 4, "cpu", warmup_steps=6)
+    assert [len(list(warm.micro_batches(step))) for step in range(9)] == [1, 1, 2, 2, 3, 3, 4, 4, 4]
+    assert [warm.samples(step).start for step in range(9)] == [0, 2, 4, 8, 12, 18, 24, 32, 40]
+    rows = [torch.cat([batch.inputs for batch in warm.micro_batches(step)]) for step in range(9)]
+    same = [batch.inputs for step in range(6) for batch in plain.micro_batches(step)]
+    assert torch.equal(torch.cat(rows), torch.cat(same))
+    assert warm.rows(warm.samples(4))[:, :-1].tolist() == rows[4].tolist()
+
+
+def test_ranks_share_a_batch_that_warms_up(stream: TokenStream) -> None:
+    order = SampleOrder(3, stream.window_count(7))
+
+    def step(world: int, number: int) -> torch.Tensor:
+        ranks = [TrainingBatches(stream, order, 7, 4 // world, 3, "cpu", rank, world, 5) for rank in range(world)]
+        return torch.cat([batch.inputs for rank in ranks for batch in rank.micro_batches(number)])
+
+    for number in range(8):
+        assert torch.equal(step(1, number), step(2, number))
+        assert torch.equal(step(1, number), step(4, number))
+
+
 def test_an_order_of_another_length_is_a_defect(stream: TokenStream) -> None:
     with pytest.raises(AssertionError, match="an order of 9 windows"):
         TrainingBatches(stream, SampleOrder(0, 9), 7, 1, 1, "cpu")

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from linnet.errors import UserError
-from linnet.optim import Muon, orthogonalize
+from linnet.optim import Muon, muon, orthogonalize
+from linnet.optim.muon import muon_step
 
 
 @pytest.mark.parametrize("nesterov", [True, False])
@@ -47,3 +48,65 @@ def test_what_is_no_matrix_is_refused() -> None:
 def test_settings_out_of_range_are_named(setting: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(setting))):
         Muon([torch.zeros(2, 2, requires_grad=True)], **setting)
+
+
+def matrices(*shapes: tuple[int, int]) -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(5)
+    made = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    for parameter in made:
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+    return made
+
+
+def test_matrices_updated_together_in_parts_and_alone_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = [(8, 24), (24, 8), (8, 24), (8, 8), (8, 24), (24, 8)]
+    found = []
+    for most in (1 << 20, 400, 1):
+        monkeypatch.setattr(muon, "_MOST_ELEMENTS", most)
+        parameters = matrices(*shapes)
+        optimizer = Muon(parameters, lr=0.1, dtype="float32")
+        for _ in range(3):
+            optimizer.step()
+        found.append(parameters)
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
+
+
+def test_the_rate_of_a_tall_matrix_is_greater() -> None:
+    tall, wide = matrices((32, 8), (8, 32))
+    before = tall.detach().clone(), wide.detach().clone()
+    Muon([tall, wide], lr=0.1, weight_decay=0.0, dtype="float32").step()
+    moved = [torch.linalg.matrix_norm(after - start).item() for after, start in zip((tall, wide), before, strict=True)]
+    assert moved[0] / moved[1] == pytest.approx(2.0, rel=0.2)
+
+
+@pytest.mark.parametrize("gradient", [1.0, float("nan"), float("inf")])
+def test_a_step_refused_on_the_device_changes_nothing(gradient: float) -> None:
+    parameters = matrices((8, 8), (24, 8))
+    optimizer = Muon(parameters, lr=0.1, dtype="float32")
+    optimizer.step()
+    before = [parameter.detach().clone() for parameter in parameters]
+    averages = [optimizer.state[parameter]["momentum_buffer"].clone() for parameter in parameters]
+    for parameter in parameters:
+        parameter.grad = torch.full_like(parameter, gradient)
+    muon_step(optimizer.param_groups[0], optimizer.state, torch.tensor(True))
+    for parameter, start, average in zip(parameters, before, averages, strict=True):
+        assert torch.equal(parameter, start)
+        assert torch.equal(optimizer.state[parameter]["momentum_buffer"], average)
+
+
+def test_a_step_not_refused_on_the_device_is_the_step() -> None:
+    found = []
+    for refused in (None, torch.tensor(False)):
+        parameters = matrices((8, 8), (24, 8))
+        optimizer = Muon(parameters, lr=0.1, dtype="float32")
+        muon_step(optimizer.param_groups[0], optimizer.state, refused)
+        found.append(parameters)
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_an_unknown_type_is_named() -> None:
+    with pytest.raises(UserError, match="float16"):
+        Muon([torch.zeros(2, 2, requires_grad=True)], dtype="float16")  # type: ignore[arg-type]

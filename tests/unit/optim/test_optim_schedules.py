@@ -72,7 +72,7 @@ def test_continuous_where_there_is_room(name: str, course: tuple[float, float, i
         return  # a jump at the end is all that is left
     steepest = max(math.pi / 2 * (max_lr - min_lr) / decay, max_lr / warmup if warmup else 0.0)
     jumps = [abs(later - earlier) for earlier, later in itertools.pairwise(rates)]
-    assert max(jumps) <= steepest * (1 + 1e-9)
+    assert max(jumps) <= steepest * (1 + 1e-9) + 1e-15 * max_lr  # a weighted mean of equal rates is rounded too
 
 
 @pytest.mark.parametrize(("warmup", "total"), [(7, 21), (0, 10), (200, 5000)])

@@ -11,14 +11,17 @@ import torch
 
 from linnet.errors import UserError
 from linnet.runtime import (
+    Precision,
     choose_device,
     choose_precision,
+    computes_in_bf16,
     describe_device,
     process_started,
     random_state,
     restore_random_state,
     seed_everything,
     untouched_randomness,
+    why_float32,
 )
 
 CPU = torch.device("cpu")
@@ -37,11 +40,28 @@ def test_devices() -> None:
             choose_device(name)
 
 
-def test_precision_on_a_processor_is_float32_or_a_sentence() -> None:
+def test_precision_on_a_processor_is_float32_unless_asked_for_what_it_has() -> None:
     assert choose_precision("auto", CPU).name == "float32"
-    for name in ("bf16", "fp16"):
-        with pytest.raises(UserError, match=f"train.precision {name}: cpu"):
-            choose_precision(name, CPU)
+    native = computes_in_bf16(CPU)
+    assert ("no fast bfloat16" in why_float32(CPU)) != native
+    for name, has in (("bf16", native), ("bf16_weights", native), ("fp16", False)):
+        if has:
+            assert choose_precision(name, CPU).name == name
+        else:
+            with pytest.raises(UserError, match=f"train.precision {name}: cpu"):
+                choose_precision(name, CPU)
+
+
+def test_what_a_precision_computes_in() -> None:
+    for name, products, layers, widened in (
+        ("float32", "float32", None, torch.float32),
+        ("bf16", "bf16", None, torch.bfloat16),
+        ("bf16_weights", "bf16", torch.bfloat16, torch.float32),
+    ):
+        precision = Precision(name, CPU)
+        assert (precision.products, precision.layers) == (products, layers)
+        with precision.autocast():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == widened
 
 
 def test_random_state_survives_json_and_restores_every_generator() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from linnet.data import Batch
 from linnet.train import TrainState, incidents, read_incidents
 from linnet.train.incidents import Incident, list_incidents, write_incident
 from linnet.train.refusing import MOST_UNSEEN, Refusals
@@ -20,11 +20,11 @@ CPU = torch.device("cpu")
 class Letters:
     """Stands where batches and tokenizer are asked: one window a step, of the letter that numbers it."""
 
-    samples_per_step = 1
+    def samples(self, data_step: int) -> range:
+        return range(data_step, data_step + 1)
 
-    def micro_batches(self, data_step: int) -> list[Batch]:
-        ids = torch.tensor([[data_step]])
-        return [Batch(ids, ids, 1)]
+    def rows(self, samples: range) -> np.ndarray:
+        return np.array([[sample, 0] for sample in samples])
 
     def decode(self, ids: list[int]) -> str:
         return "abcdefgh"[ids[0]]
@@ -53,7 +53,7 @@ def test_what_is_no_incident_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_device_that_works_ahead_is_asked_now_and_then() -> None:
-    refusals, state = Refusals("skip", 1, at_once=False), TrainState.fresh(CPU)
+    refusals, state = Refusals("skip", Letters().samples, at_once=False), TrainState.fresh(CPU)
     sound = StepResult(*(torch.tensor(value) for value in (1.0, 1.0, 2.0, True)), learning_rate=0.1)
     for step in range(MOST_UNSEEN):
         assert not refusals.due

@@ -81,6 +81,13 @@ def examine_first_loss(subject: ModelSubject) -> Outcome:
     if loss < expected:
         return failed(f"{seen}, and nothing can know random targets that well", "look for targets inside the input",
                       figure=expected - loss, bound=bound)  # fmt: skip
+    if subject.asleep and setting(subject.config, "tie_word_embeddings"):
+        return failed(
+            f"{seen}: what writes into the stream begins at zero, so the tied head foretells the token just read",
+            "set tie_word_embeddings to false, or let the residual branches begin with random weights",
+            figure=abs(loss - expected),
+            bound=bound,
+        )
     return failed(
         f"{seen}: {_too_wide(subject, logits)}",
         "draw every matrix, the embedding above all, from a normal of standard deviation initializer_range (0.02 to "

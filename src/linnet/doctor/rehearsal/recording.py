@@ -125,12 +125,16 @@ def _expected(config: RunConfig, data: PreparedData) -> list[list[str]]:
     seq_len, train = config.data.seq_len, config.train
     windows = data.train.window_count(seq_len)
     order = SampleOrder(train.seed, windows, shuffled=config.data.order == "shuffled")
-    each = train.batch_size * train.grad_accum
-    found = []
+    found, first = [], 0
     for step in range(SECOND_END):
-        numbers = order.order(np.arange(step * each, (step + 1) * each, dtype=np.int64))
+        parts = train.grad_accum
+        if step < train.batch_warmup_steps:
+            parts = 1 + (train.grad_accum - 1) * step // train.batch_warmup_steps
+        last = first + parts * train.windows_at_once
+        numbers = order.order(np.arange(first, last, dtype=np.int64))
+        first = last
         rows = torch.from_numpy(data.train.windows(numbers, seq_len)[:, :-1])
-        found.append([fingerprint(part) for part in rows.reshape(train.grad_accum, train.batch_size, seq_len)])
+        found.append([fingerprint(part) for part in rows.reshape(parts, train.windows_at_once, seq_len)])
     return found
 
 

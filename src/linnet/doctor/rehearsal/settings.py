@@ -34,9 +34,10 @@ UNWATCHED: dict[str, Any] = {
 
 def shortened(config: RunConfig) -> RunConfig:
     """The same model and trainer on short windows, a few at a time, watched by nobody."""
+    size = config.train.batch_size
     train = config.train.replace(
         **UNWATCHED,
-        batch_size=min(config.train.batch_size, MOST_ROWS),
+        batch_size=MOST_ROWS if size == "auto" else min(size, MOST_ROWS),
         grad_accum=max(LEAST_PARTS, min(config.train.grad_accum, MOST_PARTS)),
     )
     return config.replace(data=config.data.replace(seq_len=min(config.data.seq_len, SHORT_WINDOW)), train=train)
@@ -46,7 +47,9 @@ def miniature(config: RunConfig) -> RunConfig:
     """The same vocabulary, data and trainer around a model of one narrow layer."""
     given = {name: getattr(config.model, name) for name in config.model.model_fields_set}
     model = ModelConfig(**{**given, "vocab_size": config.model.vocab_size, **MINIATURE})
-    return shortened(config).replace(model=model)
+    short = shortened(config)
+    # With all logits at hand, every pass of the model can be watched from outside.
+    return short.replace(model=model, train=short.train.replace(chunked_loss=False))
 
 
 def at_rate(config: RunConfig, rate: float) -> RunConfig:

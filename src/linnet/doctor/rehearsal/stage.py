@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import MISSING, dataclass, field, fields, replace
 from io import StringIO
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,8 +30,10 @@ from linnet.model import IGNORED, TransformerLM
 from linnet.optim import build_optimizer
 from linnet.train import RunDirectory, TrainState, assemble, launch
 from linnet.train import training as verbs
+from linnet.train.evaluate import end_of_text
 from linnet.train.events import Event, Logged
 from linnet.train.limits import StopRequest
+from linnet.train.objective import LogitsLoss
 from linnet.train.run_directory import locked
 from linnet.train.training import Training
 
@@ -40,7 +43,10 @@ class GivenBatches:
     """Stands for `TrainingBatches` where the doctor chooses the batches."""
 
     parts: Sequence[Batch]
-    samples_per_step: int
+
+    def samples(self, step: int) -> range:
+        """As many as there are parts, whatever their size."""
+        return range(step * len(self.parts), (step + 1) * len(self.parts))
 
     def micro_batches(self, step: int) -> Iterator[Batch]:
         """The same, whatever the step."""
@@ -84,14 +90,23 @@ class Stage:
         """Where the run computes."""
         return self.training.device
 
+    @property
+    def end_of_text(self) -> int | None:
+        """What ends documents that the run reads apart, if it does."""
+        return end_of_text(self.config.data, self.data.tokenizer)
+
     def around(self, model: nn.Module, optimizer: Optimizer | None = None, **parts: Any) -> Training:
         """The training with `model` and `optimizer` in place of its own, at step 0, at the optimizer's rate."""
         own = cast(TransformerLM, model)
         optimizer = optimizer if optimizer is not None else torch.optim.SGD(model.parameters(), lr=1e-3)
+        first = optimizer.param_groups[0]
         fresh: dict[str, Any] = {
-            "config": at_rate(self.config, optimizer.param_groups[0]["lr"]),
+            "config": at_rate(self.config, first["lr"] / first.get("lr_scale", 1.0)),
             "model": own,
-            "forward": own,
+            "compiled": False,
+            "objective": assemble.choose_objective(
+                own, self.config, self.device, compiled=False, end_of_text=self.end_of_text
+            ),
             "optimizer": optimizer,
             "writer": TextGenerator(own, self.data.tokenizer, context=self.config.data.seq_len),
             "state": TrainState.fresh(self.device),
@@ -143,8 +158,9 @@ class Stage:
         stream = written(ids, self.directory / f"ids-{self._periods}.bin", self.config.model.vocab_size)
         config = self.config.replace(data=self.config.data.replace(order="sequential"))
         batches = assemble.build_batches(config, replace(self.data, train=stream), self.device)
-        count = stream.window_count(self.config.data.seq_len) // batches.samples_per_step
-        rows = [row for step in range(max(1, count)) for row in _rows(batches, step)]
+        windows = stream.window_count(self.config.data.seq_len)
+        steps = takewhile(lambda step: step == 0 or batches.samples(step).stop <= windows, count())
+        rows = [row for step in steps for row in _rows(batches, step)]
         return torch.cat([inputs for inputs, _ in rows]), torch.cat([targets for _, targets in rows])
 
     def validation_rows(self, stream: TokenStream) -> list[Rows]:
@@ -160,7 +176,8 @@ class Stage:
         """The validation that the run makes, on given batches."""
         own = cast(TransformerLM, model)
         called = cast(Any, verbs).evaluate  # the one that the verbs of training call
-        return float(called(own, [_batch(rows) for rows in batches], self.training.id_bytes).loss)
+        given = [_batch(rows) for rows in batches]
+        return float(called(own, given, self.training.id_bytes, None, self.end_of_text).loss)
 
     def save(self, path: Path, model: nn.Module, optimizer: Optimizer, step: int) -> None:
         """The run's own save, into a run directory at `path`."""
@@ -193,7 +210,7 @@ class Stage:
         training = self.around(
             self.training.model,
             torch.optim.SGD([table], lr=1e-3),
-            forward=forward,
+            objective=LogitsLoss(forward),
             batches=self._given([(ids, ids)]),
             synchronize=lambda device: synchronize(),
             observers=[seen],
@@ -205,7 +222,7 @@ class Stage:
         return seen.events[-1].tokens_per_second
 
     def _given(self, batches: Sequence[Rows]) -> TrainingBatches:
-        return cast(TrainingBatches, GivenBatches([_batch(rows) for rows in batches], len(batches)))
+        return cast(TrainingBatches, GivenBatches([_batch(rows) for rows in batches]))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from linnet.data.step_sizes import micro_batches_before
 from linnet.data.stream import TokenStream
 from linnet.doctor.findings import Outcome, counted, failed, passed, skipped
 from linnet.doctor.setup.subject import Setup
@@ -53,7 +54,7 @@ def enough(setup: Setup) -> Outcome:
     if setup.data is None or setup.config is None:
         return skipped(setup.no_data)
     config = setup.config
-    length, share = config.data.seq_len, config.train.batch_size * config.train.grad_accum
+    length, share = config.data.seq_len, config.train.windows_per_step
     windows = setup.data.train.window_count(length)
     validation = setup.data.validation
     held_out = validation.window_count(length) if validation is not None else 0
@@ -71,7 +72,9 @@ def enough(setup: Setup) -> Outcome:
             figure=0.0,
             bound=1.0,
         )
-    epochs = config.train.max_steps * share / windows
+    settings = config.train
+    parts = micro_batches_before(settings.max_steps, settings.grad_accum, settings.batch_warmup_steps)
+    epochs = parts * (settings.windows_per_step // settings.grad_accum) / windows
     often = "; beyond about four, more text teaches more than more steps" if epochs > FEW_EPOCHS else ""
     return passed(
         f"{counted(windows, 'window')} to train on, read {epochs:.2g} times; {held_out:,} to validate on{often}"

@@ -12,7 +12,14 @@ import torch
 
 from linnet.doctor.findings import Outcome, failed, passed, skipped
 from linnet.doctor.setup.subject import Setup
-from linnet.runtime import choose_device, choose_precision, describe_device, process_started, synchronize
+from linnet.runtime import (
+    choose_device,
+    choose_precision,
+    describe_device,
+    process_started,
+    synchronize,
+    why_float32,
+)
 
 STRETCH = 0.1  # seconds over which two clocks are compared
 MOST_APART = 0.1  # of that stretch, on a machine that has other work to do
@@ -28,7 +35,7 @@ def device(setup: Setup) -> Outcome:
     found = choose_device(settings.device)
     precision = choose_precision(settings.precision, found).name
     if found.type == "cpu" and settings.precision == "auto":
-        precision += " (this processor has no fast bfloat16)"
+        precision += f" ({why_float32(found)})"
     repeatable = "repeatable kernels only" if settings.deterministic else "train.deterministic is off: runs may differ"
     threads, cores = torch.get_num_threads(), _cores()
     if found.type == "cpu" and threads > cores:

@@ -18,7 +18,7 @@ from linnet.doctor.setup.subject import Setup
 from linnet.errors import UserError
 from linnet.runtime import choose_device, choose_precision
 from linnet.train import evaluation_batch_size
-from linnet.train.assemble import CHECKPOINT_BYTES_PER_PARAMETER
+from linnet.train.assemble import checkpoint_bytes_per_parameter
 
 # Python, PyTorch and the other libraries, before a model is there: 0.35 to 0.45 GB on Linux.
 PROCESS_BYTES = 500_000_000
@@ -30,7 +30,7 @@ def on_disk(setup: Setup) -> Outcome:
     """All checkpoints that will lie there at once must fit, the one being written included."""
     if setup.config is None or setup.place is None:
         return skipped("a model alone writes no checkpoints")
-    each = CHECKPOINT_BYTES_PER_PARAMETER * count_parameters(setup.model).total + CHECKPOINT_REST_BYTES
+    each = checkpoint_bytes_per_parameter(setup.config) * count_parameters(setup.model).total + CHECKPOINT_REST_BYTES
     already = sum(_size(directory) for _, directory in list_checkpoints(setup.place / "checkpoints"))
     most = most_checkpoints(setup.config.train)
     needed = max(0, most * each - already)
@@ -107,15 +107,14 @@ def gigabytes(count: int) -> str:
 
 
 def _needed(setup: Setup, config: RunConfig, device: torch.device) -> tuple[int, str]:
-    name = choose_precision(config.train.precision, device).name
+    products = choose_precision(config.train.precision, device).products
     length = config.data.seq_len
-    assert name in ("float32", "bf16", "fp16")
     step = training_memory(
         setup.model,
         config.train.batch_size,
         length,
         grad_accum=config.train.grad_accum,
-        precision="float32" if name == "float32" else "bf16",
+        precision="float32" if products == "float32" else "bf16",
     ).total
     validation = 0
     if config.train.eval_every and setup.data is not None and setup.data.validation is not None:

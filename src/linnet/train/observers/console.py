@@ -64,7 +64,7 @@ class Console:
         if isinstance(event, Stepped):
             self._progress.update(self._task, completed=event.step)
         elif isinstance(event, Logged):
-            rate = f"{event.tokens_per_second:,.0f} tok/s"
+            rate = f"{event.tokens_per_second:,.0f} tok/s" + ("" if event.mfu is None else f", MFU {event.mfu:.0%}")
             self._progress.update(self._task, rate=rate, loss=f"loss {event.loss:.4f}")
         elif isinstance(event, Working):
             self._show_work(self._progress, event)

@@ -35,6 +35,7 @@ def record_for(event: Logged | Evaluated | Refused) -> dict[str, Any]:
             "lr": event.learning_rate,
             "grad_norm": event.grad_norm,
             "tokens_per_second": round(event.tokens_per_second, 1),
+            "mfu": None if event.mfu is None else round(event.mfu, 4),
         }
     evaluation = event.evaluation
     return {

@@ -48,6 +48,7 @@ class TensorBoard:
                     _summary.scalar("train/learning_rate", event.learning_rate),
                     _summary.scalar("train/grad_norm", event.grad_norm),
                     _summary.scalar("train/tokens_per_second", event.tokens_per_second),
+                    *([] if event.mfu is None else [_summary.scalar("train/mfu", event.mfu)]),
                 )
             case Evaluated():
                 self._summarize(

@@ -1,0 +1,1 @@
+"""Measurements around training: where its time goes."""
