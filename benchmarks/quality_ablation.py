@@ -1,11 +1,12 @@
 """What each loss-per-second option is worth on tiny Shakespeare: one taken from the recipe at a time, or added to it.
 
-    python benchmarks/quality_ablation.py shakespeare.txt [--seeds 3] [--steps 140] [--only muon,z-loss]
+    python benchmarks/quality_ablation.py shakespeare.txt [--seeds 3] [--steps 100] [--only wsd,z-loss]
 
-Every variant is a whole `linnet train configs/shakespeare-cpu.yaml` with overrides, shorter than the recipe. A variant
-whose steps are slower takes fewer of them, so that all get the same seconds of training: a short pilot run of each
-times a step. Seeds are paired: the difference to the recipe is taken seed by seed, and is called shown where it is
-further from zero than the two-sided 95 % bound of Student's t. Run it alone on the machine.
+Every variant is a whole `linnet train configs/shakespeare-cpu.yaml` with overrides, shorter than the recipe and on one
+thread. A variant whose steps cost more takes fewer of them, so that all get the same processor seconds of training: two
+pilot runs of each tell what a step costs. Seeds are paired: the difference to the recipe is taken seed by seed, and is
+called shown where it is further from zero than the two-sided 95 % bound of Student's t. The result is written anew
+after every seed.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ import json
 import math
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from measured import measure
 from record import write_result
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "shakespeare-cpu.yaml"
-PILOT_STEPS = 15
+PILOT_STEPS = (22, 52)
+THREADS = 1
+LONGEST = 3600.0
 # Student's t, two-sided 95 %, by degrees of freedom.
 T95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 RECIPE = "recipe"
@@ -51,10 +54,7 @@ class Variant:
 ACCUMULATED = {"train.batch_size": "2", "train.grad_accum": "4"}
 VARIANTS = {
     RECIPE: Variant("the recipe"),
-    **{
-        f"adamw {rate}": Variant("Muon", {"optim.name": "adamw", "optim.max_lr": rate})
-        for rate in ("1e-3", "2e-3", "4e-3")
-    },
+    **{f"adamw {rate}": Variant("Muon", {"optim.name": "adamw", "optim.max_lr": rate}) for rate in ("2e-3", "4e-3")},
     "wsd": Variant("schedule", {"optim.schedule": "wsd", "optim.decay_fraction": "0.4"}),
     "cosine": Variant("schedule", {"optim.schedule": "cosine"}),
     "no qk-norm": Variant("QK-norm", {"model.qk_norm": "false"}),
@@ -66,9 +66,17 @@ VARIANTS = {
     ),
     "constant": Variant("schedule", {"optim.schedule": "constant"}),
     "accumulated": Variant("batch warm-up", ACCUMULATED),
-    "batch warm-up": Variant("batch warm-up", {**ACCUMULATED, "train.batch_warmup_steps": "40"}, "accumulated"),
+    "batch warm-up": Variant("batch warm-up", {**ACCUMULATED, "train.batch_warmup_steps": "20"}, "accumulated"),
     "no decay": Variant("weight decay", {"optim.weight_decay": "0"}),
 }
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Processor seconds of one whole step, and how many of them smaller steps at the beginning save."""
+
+    step_seconds: float
+    steps_saved: float
 
 
 @dataclass(frozen=True)
@@ -79,8 +87,8 @@ class Bench:
     place: Path
     steps: int
 
-    def run(self, name: str, steps: int, seed: int) -> list[dict[str, Any]]:
-        """Train variant `name`, and what metrics.jsonl holds then."""
+    def run(self, name: str, steps: int, seed: int) -> dict[str, Any]:
+        """Train variant `name`: what the process took, and its last validation."""
         directory = self.place / "run"
         shutil.rmtree(directory, ignore_errors=True)
         settings = {
@@ -90,7 +98,6 @@ class Bench:
             "train.max_steps": steps,
             "optim.total_steps": steps,
             "train.max_seconds": "null",
-            "train.log_every": 5,
             "train.eval_every": steps,
             "train.sample_every": 0,
             "train.tensorboard": "false",
@@ -98,37 +105,34 @@ class Bench:
         }
         command = [sys.executable, "-m", "linnet", "train", str(CONFIG), "--run_dir", str(directory)]
         command += [word for key, value in settings.items() for word in (f"--{key}", str(value))]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"{name} failed: {(done.stderr.strip().splitlines() or [''])[-1]}")
-        return [json.loads(line) for line in (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-
-    def tokens_per_second(self, name: str) -> float:
-        """By the steps after the first ones of a short run."""
-        rates: list[float] = [each["tokens_per_second"] for each in self.run(name, PILOT_STEPS, 0) if "loss" in each]
-        return max(rates[1:])
-
-    def measure(self, name: str, steps: int, seed: int) -> dict[str, Any]:
-        """One run and what it came to."""
-        records = self.run(name, steps, seed)
-        last = [record for record in records if "val_nats_per_byte" in record][-1]
+        taken = measure(command, {"OMP_NUM_THREADS": str(THREADS)}, LONGEST)
+        if "failed" in taken:
+            sys.exit(f"{name}: {taken['failed']}")
+        lines = (directory / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        last = [record for record in map(json.loads, lines) if "val_nats_per_byte" in record][-1]
         return {
             "seed": seed,
             "steps": steps,
             "tokens": last["tokens"],
-            "seconds": last["seconds"],
+            "cpu_seconds": taken["cpu_seconds"],
             "nats_per_byte": last["val_nats_per_byte"],
         }
 
+    def pilot(self, name: str) -> Pilot:
+        """What a longer run of variant `name` takes more than a shorter one."""
+        short, long = (self.run(name, steps, seed=0) for steps in PILOT_STEPS)
+        more = PILOT_STEPS[1] - PILOT_STEPS[0]
+        full = (long["tokens"] - short["tokens"]) / more  # tokens of a step
+        seconds = (long["cpu_seconds"] - short["cpu_seconds"]) / more
+        if seconds <= 0:
+            sys.exit(f"{name}: {more} more steps cost no more time: the machine is too busy to measure on")
+        return Pilot(seconds, PILOT_STEPS[0] - short["tokens"] / full)
 
-def steps_of(name: str, steps: int, rates: Mapping[str, float]) -> int:
-    """Steps of variant `name` that take as long as `steps` of the recipe."""
-    overrides = VARIANTS[name].overrides
-    equal = steps * rates[name] / rates[RECIPE]
-    rising = int(overrides.get("train.batch_warmup_steps", 0))
-    micro_batches = int(overrides.get("train.grad_accum", 1))
-    # Micro-batches rise from 1 to all of them: the early steps are cheaper than the pilot's rate per token says.
-    return round(equal + rising * (1 - (1 + micro_batches) / (2 * micro_batches)))
+
+def equal_steps(steps: int, pilots: Mapping[str, Pilot]) -> dict[str, int]:
+    """Steps of each variant that cost as much as `steps` of the recipe."""
+    budget = steps * pilots[RECIPE].step_seconds
+    return {name: round(budget / pilot.step_seconds + pilot.steps_saved) for name, pilot in pilots.items()}
 
 
 def difference(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -141,31 +145,34 @@ def difference(ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, 
     return {"mean": mean, "bound95": bound, "shown": abs(mean) > bound, "of_each_seed": gaps}
 
 
-def ablate(bench: Bench, names: Iterable[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """All variants with all seeds, seed by seed so that a slow hour meets all of them."""
-    names = list(names)
-    rates = {name: bench.tokens_per_second(name) for name in names}
-    steps = {name: steps_of(name, bench.steps, rates) for name in names}
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for seed in seeds:
-        for name in names:
-            runs[name].append(bench.measure(name, steps[name], seed))
-            print(f"seed {seed}: {name:>16} {runs[name][-1]['nats_per_byte']:.4f} in {steps[name]} steps", flush=True)
+def ablate(bench: Bench, names: Iterable[str], seeds: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """All variants seed by seed, so that a slow hour meets all of them; what is known after each seed."""
+    pilots = {name: bench.pilot(name) for name in names}
+    steps = equal_steps(bench.steps, pilots)
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in pilots}
+    for number, seed in enumerate(seeds, start=1):
+        for name in pilots:
+            runs[name].append(bench.run(name, steps[name], seed))
+            print(f"seed {seed}: {name:>20} {runs[name][-1]['nats_per_byte']:.4f} in {steps[name]} steps", flush=True)
+        yield {
+            "what": "tiny Shakespeare, options of configs/shakespeare-cpu.yaml, equal processor seconds, paired seeds",
+            "threads": THREADS,
+            "seeds": list(seeds[:number]),
+            "variants": {name: described(name, runs, pilots[name]) for name in pilots},
+        }
+
+
+def described(name: str, runs: Mapping[str, Sequence[dict[str, Any]]], pilot: Pilot) -> dict[str, Any]:
+    """What one variant is and came to."""
+    variant = VARIANTS[name]
     return {
-        "what": "tiny Shakespeare, options of configs/shakespeare-cpu.yaml, equal seconds of training, paired seeds",
-        "seeds": list(seeds),
-        "variants": {
-            name: {
-                "question": VARIANTS[name].question,
-                "overrides": dict(VARIANTS[name].overrides),
-                "against": VARIANTS[name].against,
-                "tokens_per_second": rates[name],
-                "nats_per_byte": statistics.mean(run["nats_per_byte"] for run in runs[name]),
-                "difference": difference(runs[name], runs[VARIANTS[name].against]),
-                "runs": runs[name],
-            }
-            for name in names
-        },
+        "question": variant.question,
+        "overrides": dict(variant.overrides),
+        "against": variant.against,
+        "cpu_seconds_of_a_step": pilot.step_seconds,
+        "nats_per_byte": statistics.mean(run["nats_per_byte"] for run in runs[name]),
+        "difference": difference(runs[name], runs[variant.against]),
+        "runs": runs[name],
     }
 
 
@@ -173,7 +180,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path, help="tiny Shakespeare")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=140, help="of the recipe; the others take as many seconds")
+    parser.add_argument("--steps", type=int, default=100, help="of the recipe; the others cost as much")
     parser.add_argument("--only", default="", help="variants, with commas; the ones they are compared with come along")
     return parser.parse_args()
 
@@ -186,12 +193,13 @@ def main() -> None:
     needed = {RECIPE, *chosen, *(VARIANTS[name].against for name in chosen)}
     with tempfile.TemporaryDirectory(prefix="ablation-") as folder:
         bench = Bench(options.text.resolve(), Path(folder), options.steps)
-        result = ablate(bench, [name for name in VARIANTS if name in needed], range(1, 1 + options.seeds))
+        for result in ablate(bench, [name for name in VARIANTS if name in needed], range(1, 1 + options.seeds)):
+            path = write_result("quality-ablation", result)
     for name, variant in result["variants"].items():
         gap = variant["difference"]
         verdict = "shown" if gap["shown"] else "not shown"
-        print(f"{name:>16}: {variant['nats_per_byte']:.4f}, {gap['mean']:+.4f} against {variant['against']}, {verdict}")
-    print(write_result("quality-ablation", result))
+        print(f"{name:>20}: {variant['nats_per_byte']:.4f}, {gap['mean']:+.4f} against {variant['against']}, {verdict}")
+    print(path)
 
 
 if __name__ == "__main__":

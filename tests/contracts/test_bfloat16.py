@@ -1,4 +1,4 @@
-"""Promise: whatever a run computes in, its parameters are float32, and so is all that is saved, validated and resumed."""
+"""Promise: whatever a run computes in, its parameters are float32, and so is what is saved, validated and resumed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from linnet.checkpoint import list_checkpoints
@@ -135,3 +136,12 @@ def test_only_the_training_pass_is_narrow(tiny: Tiny) -> None:
     ids = torch.zeros(1, 8, dtype=torch.int64)
     assert hidden_states_of(model, CPU, compiled=False, dtype=torch.bfloat16)(ids).dtype == torch.bfloat16
     assert model(ids).dtype == torch.float32
+
+
+@native
+def test_the_doctor_finds_it_sound(tiny: Tiny, linnet: Callable[..., Any], tmp_path: Path) -> None:
+    """Micro-batches sum to the large batch only to bfloat16's rounding, and documents apart are no fault."""
+    settings = tiny(train={"precision": "bf16_weights"}, data={"document_mask": True})
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    told = linnet("doctor", tmp_path / "run.yaml")
+    assert told.code == 0, told.out

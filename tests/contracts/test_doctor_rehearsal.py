@@ -61,12 +61,12 @@ def test_nothing_is_printed_and_every_finding_is_told(
 
 
 def targets_shifted_by_the_data(patch: pytest.MonkeyPatch) -> None:
-    def batch(windows: Any, device: Any) -> Batch:
-        rows = torch.from_numpy(windows.astype("int64")).to(device)
+    def batch(device: Any, rows: Tensor) -> Batch:
+        rows = rows.to(device)
         inputs, targets = rows[:, :-2].contiguous(), rows[:, 2:].contiguous()
         return Batch(inputs, targets, targets.numel())
 
-    patch.setattr("linnet.data.batches._batch", batch)
+    patch.setattr("linnet.data.batches.batch_on", batch)
 
 
 def targets_shifted_by_the_step(patch: pytest.MonkeyPatch) -> None:

@@ -105,9 +105,9 @@ def test_a_rollback_undoes_all_of_it(tiny: Tiny, tmp_path: Path, monkeypatch: py
 def test_the_average_is_what_is_validated_written_with_and_shipped(
     tiny: Tiny, tmp_path: Path, linnet: Callable[..., Any]
 ) -> None:
-    with_average = tiny(train={"max_steps": STEPS, "ema_decay": 0.7})
-    run = _train(with_average, tmp_path / "averaged")
-    plain = _train(tiny(train={"max_steps": STEPS}), tmp_path / "plain")
+    muon = merged(OPTIONS["muon"], {"train": {"max_steps": STEPS}})
+    run = _train(tiny(**merged(muon, OPTIONS["ema"])), tmp_path / "averaged")
+    plain = _train(tiny(**muon), tmp_path / "plain")
     checkpoint = read_checkpoint(run / "checkpoints" / "latest")
     assert checkpoint.average is not None
     assert _hashes(run)["model.safetensors"] == _hashes(plain)["model.safetensors"], "the average changed the training"
@@ -126,7 +126,9 @@ def test_the_average_is_what_is_validated_written_with_and_shipped(
     assert f"{loss:.4f}" in told.out
 
     assert linnet("export", run, "--format", "hf", "--out", tmp_path / "hf").code == 0
-    assert "average over training" in (tmp_path / "hf" / "README.md").read_text()
+    card = (tmp_path / "hf" / "README.md").read_text()
+    assert "Muon for the matrices inside the blocks" in card
+    assert "the weights are an average over training" in card
 
 
 def test_linnets_trainer_with_all_of_it_passes_the_doctor(tiny: Tiny, tmp_path: Path) -> None:

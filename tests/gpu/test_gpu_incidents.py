@@ -16,7 +16,7 @@ from linnet.config import OptimConfig, build_config
 from linnet.data import Batch
 from linnet.optim import build_optimizer
 from linnet.runtime import choose_precision
-from linnet.train import TrainState, read_incidents, run_training, objective, train_step
+from linnet.train import TrainState, objective, read_incidents, run_training, train_step
 from linnet.train.objective import LogitsLoss
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

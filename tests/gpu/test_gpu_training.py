@@ -32,7 +32,7 @@ def _hashes(directory: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("compile_", [False, True])
-@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["float32", "bf16", "bf16_weights", "fp16"])
 def test_losses_are_near_the_cpus(tiny: Tiny, tmp_path: Path, precision: str, compile_: bool) -> None:
     steps = {"max_steps": 20, "eval_every": 0, "sample_every": 0, "tf32": False}
     reference = _train(tiny(train={**steps, "device": "cpu"}), tmp_path / "cpu")
@@ -41,7 +41,7 @@ def test_losses_are_near_the_cpus(tiny: Tiny, tmp_path: Path, precision: str, co
     assert losses == pytest.approx(reference, rel=1e-3 if precision == "float32" else 5e-2)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["float32", "bf16", "bf16_weights", "fp16"])
 def test_stopped_and_resumed_is_bitwise_the_straight_run(tiny: Tiny, tmp_path: Path, precision: str) -> None:
     train = {"device": "cuda", "precision": precision, "compile": False}
     _train(tiny(train={**train, "max_steps": 8}), tmp_path / "straight")

@@ -5,21 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from linnet.accounting.parameters import (
-    attention_matrices,
-    count_parameters,
-    feed_forward_matrices,
-    head_widths,
-    inner_width,
-)
+from linnet.accounting.activations import FLOAT, Activations, Checkpointing, Precision
+from linnet.accounting.parameters import attention_matrices, count_parameters, feed_forward_matrices, inner_width
 from linnet.config import ModelConfig
 from linnet.errors import UserError
 
-Precision = Literal["float32", "bf16", "fp16"]
-# What an allocator holds beside what is in use, as a share of it: freed blocks that no later one fits in. Measured as
-# resident memory over living tensors, on Linux's glibc: 1.17 to 1.26 from 1 to 135 million parameters.
-ALLOCATOR_SHARE = 0.18
-FLOAT = 4  # bytes of a weight, a gradient, a moment, and of a loss in float32
+# What an allocator holds beside what is in use, as a share of it: freed blocks that no later one fits in. Measured on
+# Linux's glibc as resident memory over living tensors (docs/memory.md).
+ALLOCATOR_SHARE, EVALUATION_SHARE = 0.08, 0.18
+# Of the libraries that multiply on a processor, for themselves.
+BUFFERS = 30_000_000
+# Bytes of float32 logits that the chunked loss holds at once, by kind of device.
+LOSS_CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**29}
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,9 @@ class TrainingMemory:
     """Bytes at the moment when most are needed.
 
     Attributes:
-        by_component: of `weights`, `gradients`, `optimizer`, `activations`, `logits` with all that the cross-entropy
-            makes of them, and `allocator`: what is held beside, because no block fits.
+        by_component: of `weights` with their average, if any; `gradients`; `optimizer`; `activations`, with what a
+            block works with; `logits`, with all that the cross-entropy makes of them; and `allocator`: what is held
+            beside, because no block fits.
     """
 
     by_component: dict[str, int]
@@ -39,6 +37,11 @@ class TrainingMemory:
         return sum(self.by_component.values())
 
 
+def gigabytes(count: int) -> str:
+    """`count` bytes for people."""
+    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
+
+
 def training_memory(
     config: ModelConfig,
     batch_size: int,
@@ -46,19 +49,32 @@ def training_memory(
     *,
     grad_accum: int = 1,
     precision: Precision = "float32",
-    optimizer_moments: int = 2,
+    optimizer: Literal["adamw", "adamw_reference", "muon"] = "adamw",
+    optimizer_moments: int | None = None,
+    checkpointing: Checkpointing = "none",
+    chunked_loss: bool = True,
+    averaged: bool = False,
+    compiled: bool = False,
+    device: str = "cpu",
 ) -> TrainingMemory:
-    """What the training step of linnet needs at its peak, from the second step on, uncompiled.
+    """What the training step of linnet needs at its peak, from the second step on.
 
-    The peak lies where the loss turns back, with every activation still there, or at the end of the backward pass,
-    with every gradient there. The process itself and the device's own libraries come on top.
+    The peak lies where the loss turns back, with every activation still there; in the last block, while its gradients
+    are made; or at the end of the backward pass, with every gradient there. The process itself and the device's own
+    libraries come on top. A compiled step keeps as much as an uncompiled one in float32, and less in autocast.
 
     Args:
         batch_size: windows of one micro-batch.
         sequence_length: tokens of a window.
         grad_accum: micro-batches of a step; from the second on, the gradients of those before are there already.
-        precision: autocast type of the forward pass; weights, gradients and moments stay float32.
-        optimizer_moments: float32 values that the optimizer keeps for each weight; AdamW keeps two.
+        precision: of the forward pass; weights, gradients and moments stay float32.
+        optimizer: AdamW keeps two moments of every weight, Muon one of those that it updates.
+        optimizer_moments: float32 values kept for each weight; None: what `optimizer` keeps.
+        checkpointing: as `train.activation_checkpointing`.
+        chunked_loss: as `train.chunked_loss`; without it, all logits are held.
+        averaged: whether an average of the weights is kept (`train.ema_decay`).
+        compiled: whether the layers are, which leaves fewer holes in the memory of a processor.
+        device: cpu or cuda, whose attention and chunks of the loss differ.
 
     Raises:
         UserError: a size below 1.
@@ -67,17 +83,22 @@ def training_memory(
         if value < 1:
             raise UserError(f"training_memory: {name} is {value}, and must be at least 1")
     weights = FLOAT * count_parameters(config).total
-    kept = {"weights": weights, "optimizer": optimizer_moments * weights}
-    tokens = batch_size * sequence_length
-    turning = {
-        **kept,
-        "gradients": weights if grad_accum > 1 else 0,
-        "activations": _saved_activations(config, batch_size, sequence_length, precision),
-        "logits": tokens * config.vocab_size * _bytes_per_logit(precision),
-    }
-    ending = {**kept, "gradients": weights, "activations": _last_gradients(config, grad_accum), "logits": 0}
-    peak = max(turning, ending, key=lambda phase: sum(phase.values()))
-    return _with_allocator(peak)
+    table = FLOAT * config.vocab_size * config.hidden_size
+    made = Activations(config, batch_size, sequence_length, precision, checkpointing, device)
+    moments = _moments(config, optimizer) if optimizer_moments is None else optimizer_moments * weights
+    kept = {"weights": (2 if averaged else 1) * weights, "optimizer": moments}
+    before = weights if grad_accum > 1 else 0
+    if chunked_loss:
+        logits, of_head = _chunked_logits(made, config), table
+    else:
+        logits, of_head = made.tokens * config.vocab_size * _bytes_per_logit(precision), 0
+    turning = {**kept, "gradients": before + of_head, "activations": made.kept, "logits": logits}
+    within = {**kept, "gradients": before + table, "activations": made.kept + made.working, "logits": 0}
+    ending = {**kept, "gradients": weights + _waiting(config, grad_accum), "activations": 0, "logits": 0}
+    buffers = BUFFERS if device == "cpu" else 0
+    holes = buffers + (0 if compiled or device != "cpu" else made.holes)
+    phases = ((turning, holes), (within, holes), (ending, buffers))
+    return max((_with_allocator(*phase) for phase in phases), key=lambda memory: memory.total)
 
 
 def evaluation_memory(
@@ -96,63 +117,36 @@ def evaluation_memory(
     activations, held = max(within, above, key=sum)
     moments = optimizer_moments * weights
     return _with_allocator(
-        {"weights": weights, "gradients": 0, "optimizer": moments, "activations": activations, "logits": held}
+        {"weights": weights, "gradients": 0, "optimizer": moments, "activations": activations, "logits": held},
+        share=EVALUATION_SHARE,
     )
 
 
-def _with_allocator(phase: dict[str, int]) -> TrainingMemory:
+def _with_allocator(phase: dict[str, int], holes: int = 0, share: float = ALLOCATOR_SHARE) -> TrainingMemory:
     order = ("weights", "gradients", "optimizer", "activations", "logits")
-    held = round(ALLOCATOR_SHARE * sum(phase.values()))
+    held = round(share * sum(phase.values())) + holes
     return TrainingMemory({**{name: phase[name] for name in order}, "allocator": held})
 
 
-def _saved_activations(config: ModelConfig, batch_size: int, sequence_length: int, precision: Precision) -> int:
-    """Bytes that autograd keeps of one forward pass, up to the hidden states that the head reads.
-
-    Matrix products keep their inputs, in autocast a copy for each product; norms, in float32, keep what they read and
-    what they make of it; attention keeps queries, keys, values, its output and a number for each query and head.
-    """
-    narrow = FLOAT if precision == "float32" else 2
-    tokens, hidden = batch_size * sequence_length, config.hidden_size
-    layers, inner = config.num_hidden_layers, inner_width(config)
-    gated = config.feed_forward == "swiglu"
-    # In autocast each product casts its input for itself, and a norm's output is not kept beside the copies.
-    readers = (3 + (2 if gated else 1)) if narrow < FLOAT else 2
-    layer = readers * narrow * hidden + _norm(config, hidden, 2)
-    layer += _attention(config, sequence_length, narrow)
-    layer += (4 if gated else 2) * narrow * inner
-    # Pre-norm: the last norm reads the stream once more. Post-norm: the first products read the embedding itself.
-    last = _norm(config, hidden, 1) if config.norm_position == "pre" else 0
-    ids = 8 * tokens
-    bytes_ = tokens * (layers * layer + last + narrow * hidden) + ids
-    if narrow < FLOAT:
-        bytes_ += narrow * _cast_weights(config)
-    return bytes_
+def _moments(config: ModelConfig, optimizer: str) -> int:
+    weights = count_parameters(config).total
+    once = 0
+    if optimizer == "muon":
+        once = config.num_hidden_layers * (attention_matrices(config) + feed_forward_matrices(config))
+    return FLOAT * (2 * weights - once)
 
 
-def _norm(config: ModelConfig, width: int, count: int) -> int:
-    """Bytes a token that norms over `width` keep: input, normed input, and one over the root mean square."""
-    return count * FLOAT * (2 * width + 1) if config.norm == "rmsnorm" else 0
-
-
-def _attention(config: ModelConfig, sequence_length: int, narrow: int) -> int:
-    """Bytes a token that one layer's attention keeps."""
-    query, key = head_widths(config)
-    heads = config.num_attention_heads
-    if config.attention == "reference":
-        # Keys and values repeated for every head; the scores masked, exponentiated and normalized, for every key.
-        kept = narrow * (4 * query + heads * (3 * sequence_length + 2))
-    else:
-        kept = narrow * 2 * (query + key) + FLOAT * heads
-    if config.qk_norm:
-        kept += FLOAT * (heads + config.num_key_value_heads) + (FLOAT + narrow) * (query + key)
-    return kept
-
-
-def _cast_weights(config: ModelConfig) -> int:
-    """Weights of which autocast keeps a narrow copy: those of every product, the head's included."""
-    block = attention_matrices(config) + feed_forward_matrices(config)
-    return config.num_hidden_layers * block + config.vocab_size * config.hidden_size
+def _chunked_logits(made: Activations, config: ModelConfig) -> int:
+    """Bytes of a chunk of logits, and of what is made of the hidden states and the head for it."""
+    most = max(1, LOSS_CHUNK_BYTES["cuda" if made.device == "cuda" else "cpu"] // (FLOAT * config.vocab_size))
+    chunks = -(-made.tokens // most)
+    rows = -(-made.tokens // chunks)
+    of_rows = made.narrow * made.tokens * config.hidden_size
+    if made.narrow == FLOAT:
+        return FLOAT * rows * config.vocab_size + of_rows
+    # Copies in the narrow type: of the chunk's gradient; of the head, and of its gradient; of the hidden states.
+    copies = made.narrow * (rows * config.vocab_size + 2 * config.vocab_size * config.hidden_size)
+    return FLOAT * rows * config.vocab_size + of_rows + copies + (of_rows if made.casts else 0)
 
 
 def _bytes_per_logit(precision: Precision) -> int:
@@ -160,7 +154,7 @@ def _bytes_per_logit(precision: Precision) -> int:
     return 4 * FLOAT if precision == "float32" else 2 + 3 * FLOAT
 
 
-def _last_gradients(config: ModelConfig, grad_accum: int) -> int:
+def _waiting(config: ModelConfig, grad_accum: int) -> int:
     """Bytes of gradients on their way at the end of the backward pass, beside those that have arrived.
 
     The embedding's is a whole table; a tied head's waits for it, and only with it is added to the micro-batches before.

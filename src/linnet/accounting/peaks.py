@@ -38,8 +38,11 @@ class _Card:
 
 # Sheets that give tensor cores "with sparsity" are halved. GeForce cards do half as much when they add in float32, as
 # PyTorch has them do, and their architecture papers give that figure apart.
+# Left out, so measured: names that tell of several things, which are GeForce RTX 3080 (68 multiprocessors with 10 GB,
+# 70 with 12 GB) and AMD Instinct MI300X (whole, or an eighth in CPX mode); and V100-SXM3, of which no sheet was found.
 _CARDS = (
-    # NVIDIA B200, H200, H100, A100, A40, A30, A10, L40S, L40, L4, T4, V100 and V100S: product data sheets.
+    # NVIDIA HGX B200 (an eighth of the board's), H200, GH200, H100, A100, A40, A30, A10, L40S, L40, L4, T4, V100 and
+    # V100S: product data sheets; TF32 of Hopper's SXM5 modules to a decimal from the H100 architecture paper.
     _Card(r"NVIDIA B200", 2250, 2250, 1125, 75),
     _Card(r"NVIDIA H200 NVL", 835.5, 835.5, 417.5, 60),
     _Card(r"NVIDIA H200|NVIDIA GH200 (480GB|144G HBM3e)", 989.5, 989.5, 494.7, 67),
@@ -56,13 +59,12 @@ _CARDS = (
     _Card(r"(NVIDIA )?(Tesla )?T4", None, 65, None, 8.1),
     _Card(r"(NVIDIA )?(Tesla )?V100S-PCIE-32GB", None, 130, None, 16.4),
     _Card(r"(NVIDIA )?(Tesla )?V100-PCIE-(16|32)GB", None, 112, None, 14),
-    _Card(r"(NVIDIA )?(Tesla )?V100-SXM[23]-(16|32)GB", None, 125, None, 15.7),
-    # RTX A6000: GA102 architecture paper. RTX 6000 Ada: Ada architecture paper for professional cards.
+    _Card(r"(NVIDIA )?(Tesla )?V100-SXM2-(16|32)GB", None, 125, None, 15.7),
+    # RTX A6000: GA102 architecture paper. RTX 6000 Ada: Ada architecture paper for professional cards (1.1).
     _Card(r"NVIDIA RTX A6000", 154.8, 154.8, 77.4, 38.7),
     _Card(r"NVIDIA RTX 6000 Ada Generation", 364.2, 364.2, 182.1, 91.1),
-    # GeForce: architecture papers GA102 (2021), Ada (2.02) and RTX Blackwell (1.1), tables of peak rates.
+    # GeForce: architecture papers GA102 (2.0), Ada (2.02) and RTX Blackwell (1.1), tables of peak rates.
     _Card(r"NVIDIA GeForce RTX 3070", 40.6, 40.6, 20.3, 20.3),
-    _Card(r"NVIDIA GeForce RTX 3080", 59.5, 59.5, 29.8, 29.8),
     _Card(r"NVIDIA GeForce RTX 3090", 71, 71, 35.6, 35.6),
     _Card(r"NVIDIA GeForce RTX 3090 Ti", 80, 80, 40, 40),
     _Card(r"NVIDIA GeForce RTX 4080", 97.5, 97.5, 48.7, 48.7),
@@ -71,8 +73,6 @@ _CARDS = (
     _Card(r"NVIDIA GeForce RTX 5070 Ti", 87.9, 87.9, 43.9, 43.9),
     _Card(r"NVIDIA GeForce RTX 5080", 112.6, 112.6, 56.3, 56.3),
     _Card(r"NVIDIA GeForce RTX 5090", 209.5, 209.5, 104.8, 104.8),
-    # AMD Instinct: product data sheets.
-    _Card(r"AMD Instinct MI300X( OAM)?", 1307.4, 1307.4, 653.7, 163.4),
 )
 
 

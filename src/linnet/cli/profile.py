@@ -83,8 +83,10 @@ def command(
     from linnet.data import prepare
     from linnet.durable import write_durably
     from linnet.new_directory import new_directory, refuse_existing
+    from linnet.runtime import choose_device
     from linnet.study.profile import as_csv, profile_all
     from linnet.train.assemble import with_vocabulary
+    from linnet.train.batch_size import settle_batch_size
 
     file, name = config_of(path)
     config = load_config(file, overrides)
@@ -93,7 +95,7 @@ def command(
     refuse_existing(place)
     with progress_reporter() as report:
         data = prepare(config.data, config.tokenizer, progress=report)
-        config = with_vocabulary(config, data)
+        config, _ = settle_batch_size(with_vocabulary(config, data), choose_device(config.train.device))
         with new_directory(place) as directory:
             found = profile_all(config, data, directory, wanted, steps=steps, progress=report)
             whole = described(found, config)

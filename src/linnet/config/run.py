@@ -287,8 +287,8 @@ class TrainConfig(Settings):
     def _warmed_up_in_known_parts(self) -> Self:
         if self.batch_size == "auto" and self.batch_warmup_steps:
             raise ValueError(
-                "batch_warmup_steps goes by micro-batches, and batch_size auto leaves their size to the machine: give a "
-                "number for batch_size, or set batch_warmup_steps to 0"
+                "batch_warmup_steps counts micro-batches, and batch_size auto leaves their size to the machine: give "
+                "batch_size a number, or set batch_warmup_steps to 0"
             )
         return self
 

@@ -129,8 +129,8 @@ def _parts(path: Path) -> dict[str, dict[str, str]]:
     random, counters = state.pop("random"), state.pop("train")
     following = {"next sample": _of_json(state.pop("next_sample")), **_next_batch(run, counters)}
     return {
-        "weights": {name: _of_tensor(tensor) for name, tensor in checkpoint.model.items()},
-        "averaged weights": {name: _of_tensor(tensor) for name, tensor in (checkpoint.average or {}).items()},
+        "weights": _of_tensors(checkpoint.model),
+        **({"averaged weights": _of_tensors(checkpoint.average)} if checkpoint.average is not None else {}),
         "optimizer": {**{name: _of_tensor(tensor) for name, tensor in tensors.items()}, "settings": _of_json(rest)},
         "random number generators": {f"{name}'s": _of_json(value) for name, value in random.items()},
         "next batch": following,
@@ -138,6 +138,10 @@ def _parts(path: Path) -> dict[str, dict[str, str]]:
         "metrics": dict(_records(run.metrics_file)),
         "samples": dict(_records(run.samples_file)),
     }
+
+
+def _of_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    return {name: _of_tensor(tensor) for name, tensor in tensors.items()}
 
 
 def _next_batch(run: RunDirectory, counters: Mapping[str, Any]) -> dict[str, str]:

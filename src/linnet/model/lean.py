@@ -94,7 +94,10 @@ class _RMSNorm(torch.autograd.Function):
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + eps)
         ctx.save_for_backward(x, weight, scale)
-        return (weight * (wide * scale).to(x.dtype)).to(x.dtype)
+        normed = wide * scale
+        if x.dtype == weight.dtype == normed.dtype:
+            return normed.mul_(weight)
+        return (weight * normed.to(x.dtype)).to(x.dtype)
 
     @staticmethod
     @once_differentiable
@@ -112,11 +115,11 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        return F.silu(gate) * up
+        return F.silu(gate).mul_(up)  # what is made for a moment leaves holes between what is kept
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
-        of_up = gradient * F.silu(gate)
+        of_up = F.silu(gate).mul_(gradient)
         return torch.ops.aten.silu_backward(gradient * up, gate), of_up

@@ -161,6 +161,7 @@ class TransformerLM(nn.Module):
         positions: Tensor | None = None,
         caches: Sequence[KeyValueStore] | None = None,
         mask: AttentionMask | None = None,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Logits of the token after each one given. The model never shifts: targets are the data's business.
 
@@ -169,6 +170,7 @@ class TransformerLM(nn.Module):
             positions: (sequence,) or (batch, sequence); None counts from 0, or on from what the caches hold.
             caches: one store of keys and values per layer.
             mask: what tokens attend to in place of all before them, as `document_mask` makes it; without caches.
+            dtype: what is computed in, all weights rounded to it; None: the weights' own type.
 
         Returns:
             (batch, sequence, vocabulary).
@@ -177,7 +179,8 @@ class TransformerLM(nn.Module):
             ValueError: if the sequence, with what the caches hold, exceeds `config.max_position_embeddings`; without
                 caches, dynamic rope_scaling allows `config.longest_sequence`.
         """
-        return self.hidden_states(input_ids, positions, caches, mask) @ self.head.T
+        hidden = self.hidden_states(input_ids, positions, caches, mask, dtype)
+        return hidden @ self.head.to(hidden.dtype).T
 
     def hidden_states(
         self,
@@ -187,11 +190,7 @@ class TransformerLM(nn.Module):
         mask: AttentionMask | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        """What the head reads, (batch, sequence, hidden); arguments and errors as in `forward`.
-
-        Args:
-            dtype: what the layers compute in, their weights rounded to it; None: the weights' own.
-        """
+        """What the head reads, (batch, sequence, hidden); arguments and errors as in `forward`."""
         length = input_ids.shape[-1] + (caches[0].length if caches else 0)
         # Beyond max_position_embeddings the keys in a cache would have to be rotated anew with each token.
         limit = self.config.max_position_embeddings if caches else self.config.longest_sequence

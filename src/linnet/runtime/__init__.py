@@ -9,6 +9,7 @@ from linnet.runtime.device import (
     processor_name,
     synchronize,
 )
+from linnet.runtime.free_memory import free_memory
 from linnet.runtime.peak import device_peak, measured_flops, memory_bandwidth
 from linnet.runtime.precision import Precision, choose_precision, computes_in_bf16, why_float32
 from linnet.runtime.randomness import random_state, restore_random_state, seed_everything, untouched_randomness
@@ -21,6 +22,7 @@ __all__ = [
     "configure_arithmetic",
     "describe_device",
     "device_peak",
+    "free_memory",
     "keep_freed_memory",
     "measured_flops",
     "memory_bandwidth",

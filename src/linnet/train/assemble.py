@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ from linnet.runtime import (
     restore_random_state,
     seed_everything,
 )
-from linnet.train.compiled import compiling_pays, graphs_pay, hidden_states_of
+from linnet.train.compiled import compiling_pays, graphs_pay, hidden_states_of, logits_of
 from linnet.train.evaluate import bytes_of_ids, end_of_text
 from linnet.train.events import Observer
 from linnet.train.incidents import Rollback
@@ -161,19 +162,15 @@ def choose_objective(
     """The loss of `model` on a micro-batch, by the way the config names; `end_of_text` keeps documents apart."""
     if config.train.activation_checkpointing != "none":
         model.checkpoint_activations(config.train.activation_checkpointing)
-    hidden_states = hidden_states_of(
-        model,
-        device,
-        compiled=compiled,
-        dtype=choose_precision(config.train.precision, device).layers,
-        end_of_text=end_of_text,
-        graphed=graphs_pay(config),
-    )
-    z_loss = config.train.z_loss
+    ways: dict[str, Any] = {
+        "compiled": compiled,
+        "dtype": choose_precision(config.train.precision, device).layers,
+        "end_of_text": end_of_text,
+        "graphed": graphs_pay(config),
+    }
     if config.train.chunked_loss:
-        return ChunkedLoss(model, hidden_states, z_loss)
-    whole = hidden_states == model.hidden_states  # then the model itself is called, where hooks can see it
-    return LogitsLoss(model if whole else lambda ids: hidden_states(ids) @ model.head.T, z_loss)
+        return ChunkedLoss(model, hidden_states_of(model, device, **ways), config.train.z_loss)
+    return LogitsLoss(logits_of(model, device, **ways), config.train.z_loss)
 
 
 def build_batches(config: RunConfig, data: PreparedData, device: torch.device) -> TrainingBatches:

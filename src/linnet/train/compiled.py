@@ -47,6 +47,30 @@ def cpp_compiler() -> str | None:
         return None
 
 
+def logits_of(
+    model: TransformerLM,
+    device: torch.device,
+    *,
+    compiled: bool,
+    dtype: torch.dtype | None = None,
+    end_of_text: int | None = None,
+    graphed: bool = False,
+) -> Callable[[Tensor], Tensor]:
+    """ids (batch, sequence) to logits (batch, sequence, vocabulary), for training; all else as `hidden_states_of`.
+
+    Where nothing is compiled, `model` itself is called, and its hooks see it.
+    """
+    if compiled:
+        hidden_states = hidden_states_of(
+            model, device, compiled=True, dtype=dtype, end_of_text=end_of_text, graphed=graphed
+        )
+        return lambda input_ids: _times(hidden_states(input_ids), model.head)
+    if dtype is None and end_of_text is None:
+        return model
+    mask = masks_of(model, device, end_of_text)
+    return lambda input_ids: model(input_ids, mask=mask(input_ids), dtype=dtype)
+
+
 def hidden_states_of(
     model: TransformerLM,
     device: torch.device,
@@ -67,16 +91,32 @@ def hidden_states_of(
     Raises:
         UserError: it is to be compiled, and there is no compiler; or the model's attention does not train here.
     """
+    mask = masks_of(model, device, end_of_text)
+    layers = layers_of(model, device, dtype, compiled=compiled, graphed=graphed)
+    return lambda input_ids: layers(input_ids, mask(input_ids))
+
+
+def masks_of(
+    model: TransformerLM, device: torch.device, end_of_text: int | None
+) -> Callable[[Tensor], AttentionMask | None]:
+    """ids (batch, sequence) to the mask that keeps documents apart, once for all layers; None where none is wanted.
+
+    Raises:
+        UserError: the model's attention does not train here.
+    """
+    if end_of_text is None:
+        return lambda input_ids: None
     flex = model.config.attention == "flex"
-    if flex and end_of_text is not None and device.type != "cuda":
+    if flex and device.type != "cuda":
         raise UserError(
             f"model.attention flex: FlexAttention does not train on {device}: use auto, which masks documents too"
         )
-    layers = layers_of(model, device, dtype, compiled=compiled, graphed=graphed)
-    if end_of_text is None:
-        return lambda input_ids: layers(input_ids, None)
-    mask = document_blocks if flex else document_mask
-    return lambda input_ids: layers(input_ids, mask(documents_of(input_ids, end_of_text)))
+    make = document_blocks if flex else document_mask
+    return lambda input_ids: make(documents_of(input_ids, end_of_text))
+
+
+def _times(hidden: Tensor, head: Tensor) -> Tensor:
+    return hidden @ head.to(hidden.dtype).T
 
 
 def layers_of(

@@ -17,6 +17,20 @@ LEAST_DEVIATION = 0.375
 _NORMAL_MAD = 1.4826
 
 
+def median_of_numbers(values: Tensor) -> Tensor:
+    """`values.nanmedian()`, which in many versions of PyTorch waits for a CUDA device.
+
+    Args:
+        values: (n,), any of them NaN.
+
+    Returns:
+        0-dimensional: the lower of two in the middle; NaN where all are.
+    """
+    ordered = values.sort().values  # NaN comes last
+    middle = (values.isnan().logical_not().sum() - 1).clamp(min=0) // 2
+    return ordered.gather(0, middle.reshape(1)).squeeze(0)
+
+
 class NormHistory:
     """The logarithms of the last gradient norms, refused ones included, so that a lasting rise becomes the rule.
 
@@ -37,8 +51,8 @@ class NormHistory:
 
         Infinite, 0-dimensional, where `threshold` is 0 or fewer than `LEAST_HISTORY` norms are known.
         """
-        median = self._logs.nanmedian()
-        deviation = (_NORMAL_MAD * (self._logs - median).abs().nanmedian()).clamp(min=LEAST_DEVIATION)
+        median = median_of_numbers(self._logs)
+        deviation = (_NORMAL_MAD * median_of_numbers((self._logs - median).abs())).clamp(min=LEAST_DEVIATION)
         known = (self._seen >= LEAST_HISTORY) & (threshold > 0)
         return torch.where(known, torch.exp(median + threshold * deviation), math.inf)
 

@@ -20,6 +20,7 @@ from linnet.durable import cannot_write
 from linnet.errors import UserError
 from linnet.runtime import choose_device, choose_precision, describe_device, why_float32
 from linnet.train.assemble import assemble, is_compiled, with_vocabulary
+from linnet.train.batch_size import settle_batch_size
 from linnet.train.evaluate import Evaluation
 from linnet.train.incidents import MOST_ROLLBACKS, Rollback, list_incidents
 from linnet.train.initial import refuse_other_start
@@ -77,7 +78,7 @@ def run_training(
         if run.holds_a_run():
             if resume == "never":
                 raise UserError(f"{run_dir}: already holds a run: give another --run_dir, or --resume auto to go on")
-            config = keep_schedule(config, run)
+            config = keep_batch_size(keep_schedule(config, run), run)
             refuse_another_config(run, config)
             set_damaged_aside(run.checkpoints, run.set_aside.append)
             refuse_fewer_steps(run, config)
@@ -86,7 +87,8 @@ def run_training(
         config = with_vocabulary(config, data)
         if not run.holds_a_run():
             refuse_other_start(config, data)
-        open_run(run, config, data)
+        config, why_that_batch = settle_batch_size(config, choose_device(config.train.device))
+        open_run(run, config, data, why_that_batch)
         stop = StopRequest()
         for stage_end in stage_ends(config, newest_step(run)):
             outcome = run_stage(config, run, data, stop, stage_end)
@@ -104,6 +106,15 @@ def keep_schedule(config: RunConfig, run: RunDirectory) -> RunConfig:
     kept = {name: getattr(stored, name) for name in config.derived_schedule_fields}
     # Not validated here: where the two do not fit together, `refuse_another_config` tells why.
     return config.model_copy(update={"optim": config.optim.model_copy(update=kept)})
+
+
+def keep_batch_size(config: RunConfig, run: RunDirectory) -> RunConfig:
+    """`config` with the micro-batches that `train.batch_size: auto` gave the run at its beginning."""
+    stored = run.config().train
+    if config.train.batch_size != "auto" or stored.windows_per_step != config.train.windows_per_step:
+        return config
+    kept = {"batch_size": stored.batch_size, "grad_accum": stored.grad_accum}
+    return config.model_copy(update={"train": config.train.model_copy(update=kept)})
 
 
 def refuse_fewer_steps(run: RunDirectory, config: RunConfig) -> None:
@@ -125,7 +136,7 @@ def newest_step(run: RunDirectory) -> int:
     return max((step for step, _ in list_checkpoints(run.checkpoints)), default=0)
 
 
-def open_run(run: RunDirectory, config: RunConfig, data: PreparedData) -> None:
+def open_run(run: RunDirectory, config: RunConfig, data: PreparedData, why_that_batch: str | None = None) -> None:
     """Keep config, provenance and tokenizer in the run directory, or see that the run there has the same data."""
     if run.holds_a_run():
         refuse_other_data(run, data)
@@ -136,6 +147,8 @@ def open_run(run: RunDirectory, config: RunConfig, data: PreparedData) -> None:
             device = choose_device(config.train.device)
             precision = choose_precision(config.train.precision, device).name
             chosen = {"precision": precision, "compiled": is_compiled(config, run, device)}
+            if why_that_batch is not None:
+                chosen["batch"] = why_that_batch
             run.write_provenance({"run_id": secrets.token_hex(4), **chosen, **describe_run(device, data)})
         run.write_config(config)  # last: from now on the directory holds a run
     except OSError as error:
@@ -220,7 +233,9 @@ def announce(training: Training) -> None:
         f"Data: {data.directory} | {data.train.tokens:,} training tokens, {validation_tokens:,} for validation "
         f"| vocabulary {data.tokenizer.vocab_size:,}"
     )
-    batch = config.train.batch_size * config.train.grad_accum
+    batch = config.train.windows_per_step
+    if (why := training.run.provenance().get("batch")) is not None:
+        training.note(why)
     training.note(
         f"Batch: {config.train.batch_size} x {config.train.grad_accum} windows of {config.data.seq_len} tokens "
         f"= {batch * config.data.seq_len:,} tokens a step{_warmed_up(config)}"

@@ -18,7 +18,7 @@ from linnet.config import RunConfig, TrainConfig, build_config
 from linnet.data import PreparedData, load_prepared, prepare
 from linnet.data.encoding import Encoded
 from linnet.doctor.findings import Diagnosis, Outcome, run_checks
-from linnet.doctor.setup import SETUP_CHECKS, Setup, machine, room
+from linnet.doctor.setup import SETUP_CHECKS, Setup, machine
 from linnet.doctor.setup.room import most_checkpoints
 from linnet.generate import text as generation
 from linnet.tokenizer import Tokenizer
@@ -260,20 +260,6 @@ def test_memory_too_small_is_named(setup: Setup, tiny: Tiny, tmp_path: Path) -> 
     assert seen.status == "failed"
     assert seen.sentence.startswith("a training step takes about")
     assert "train.grad_accum" in seen.remedy
-
-
-def test_the_limit_of_a_control_group_counts(tmp_path: Path) -> None:
-    files = room._cgroup_files(tmp_path)
-    if not files:
-        pytest.skip("this system has no control groups")
-    assert room._cgroup_limit(tmp_path) is None
-    for maximum, used, statistics in files:
-        maximum.parent.mkdir(parents=True, exist_ok=True)
-        maximum.write_text("max\n" if maximum.name == "memory.max" else f"{1 << 62}\n")
-        used.write_text("600\n")
-        statistics.write_text("anon 500\ninactive_file 100\n")
-    maximum.write_text("1000\n")
-    assert room._cgroup_limit(tmp_path) == 500
 
 
 def test_a_clock_that_runs_slow_is_named(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:

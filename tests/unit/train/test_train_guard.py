@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from linnet.config import OptimConfig
 from linnet.optim import AdamW, build_optimizer
 from linnet.runtime import choose_precision
-from linnet.train.guard import LEAST_DEVIATION, LEAST_HISTORY, REMEMBERED, NormHistory
+from linnet.train.guard import LEAST_DEVIATION, LEAST_HISTORY, REMEMBERED, NormHistory, median_of_numbers
 
 CPU = torch.device("cpu")
 
@@ -40,6 +40,12 @@ def test_the_bound_is_median_and_deviation_of_what_is_remembered(norms: list[flo
     median = _lower_median(logs)
     deviation = max(LEAST_DEVIATION, 1.4826 * _lower_median(abs(logs - median)))
     assert _history(norms).bound(threshold).log().item() == pytest.approx(median + threshold * deviation, abs=1e-3)
+
+
+@given(st.lists(st.floats(width=32) | st.just(math.nan), min_size=1, max_size=20))
+def test_the_median_passes_over_what_is_no_number(values: list[float]) -> None:
+    tensor = torch.tensor(values)
+    assert torch.equal(median_of_numbers(tensor).nan_to_num(7.5), tensor.nanmedian().nan_to_num(7.5))
 
 
 def test_a_calm_run_bears_twenty_times_its_norm_and_no_more() -> None:

@@ -139,6 +139,7 @@ class Stage:
             ignore_index=IGNORED,
             generators=("python", "numpy", "torch"),
             seed=train.seed % 2**31,
+            half=self.training.precision.products != "float32",
             **others,
         )
 

@@ -9,16 +9,17 @@ from pathlib import Path
 import psutil
 import torch
 
-from linnet.accounting import count_parameters, evaluation_memory, training_memory
+from linnet.accounting import count_parameters, evaluation_memory, gigabytes
 from linnet.checkpoint import list_checkpoints
 from linnet.checkpoint.set_aside import DAMAGED
 from linnet.config import RunConfig, TrainConfig
 from linnet.doctor.findings import Outcome, failed, passed, skipped
 from linnet.doctor.setup.subject import Setup
 from linnet.errors import UserError
-from linnet.runtime import choose_device, choose_precision
+from linnet.runtime import choose_device, free_memory
 from linnet.train import evaluation_batch_size
 from linnet.train.assemble import checkpoint_bytes_per_parameter
+from linnet.train.batch_size import settle_batch_size, step_memory
 
 # Python, PyTorch and the other libraries, before a model is there: 0.35 to 0.45 GB on Linux.
 PROCESS_BYTES = 500_000_000
@@ -67,16 +68,18 @@ def in_memory(setup: Setup) -> Outcome:
     """The peak of a training step, and of a validation, against what this machine can give."""
     if setup.config is None:
         return skipped("a model alone is not trained")
-    config = setup.config
-    device = choose_device(config.train.device)
+    device = choose_device(setup.config.train.device)
+    config, _ = settle_batch_size(setup.config.replace(model=setup.model), device)
     needed, why = _needed(setup, config, device)
     available, where = _available(device)
     sentence = f"{why} take{'s' if why.endswith('step') else ''} about {gigabytes(needed)}"
+    if setup.config.train.batch_size == "auto":
+        sentence = f"train.batch_size auto takes {config.train.batch_size} windows at once; {sentence}"
     if needed > available:
         return failed(
             f"{sentence}, and {gigabytes(available)} are available in {where}",
-            "lower train.batch_size (and raise train.grad_accum, which costs no memory), data.seq_len, or the model's "
-            "size; or end what else runs here",
+            "lower train.batch_size (and raise train.grad_accum, which costs no memory; auto does both), data.seq_len, "
+            "or the model's size; set train.activation_checkpointing to selective or full; or end what else runs here",
             figure=float(needed),
             bound=float(available),
         )
@@ -101,26 +104,15 @@ def _ways_to_room(train: TrainConfig, damaged: Collection[str]) -> str:
     return f"{', '.join(ways[:-1])} or {ways[-1]}"
 
 
-def gigabytes(count: int) -> str:
-    """`count` bytes for people."""
-    return f"{count / 1e9:,.2f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
-
-
 def _needed(setup: Setup, config: RunConfig, device: torch.device) -> tuple[int, str]:
-    products = choose_precision(config.train.precision, device).products
-    length = config.data.seq_len
-    step = training_memory(
-        setup.model,
-        config.train.batch_size,
-        length,
-        grad_accum=config.train.grad_accum,
-        precision="float32" if products == "float32" else "bf16",
-    ).total
+    """Bytes at most, and what takes them."""
+    length, train = config.data.seq_len, config.train
+    step = step_memory(config, device, train.windows_at_once, train.grad_accum).total
     validation = 0
-    if config.train.eval_every and setup.data is not None and setup.data.validation is not None:
+    if train.eval_every and setup.data is not None and setup.data.validation is not None:
         windows = setup.data.validation.window_count(length)
         at_once = evaluation_batch_size(setup.model.vocab_size, length)
-        at_once = min(at_once, windows, config.train.eval_windows or windows)
+        at_once = min(at_once, windows, train.eval_windows or windows)
         validation = evaluation_memory(setup.model, at_once, length).total
     process = PROCESS_BYTES if device.type == "cpu" else 0
     return process + max(step, validation), "a training step" if step >= validation else "validations"
@@ -128,58 +120,9 @@ def _needed(setup: Setup, config: RunConfig, device: torch.device) -> tuple[int,
 
 def _available(device: torch.device) -> tuple[int, str]:
     """Bytes that a training process can have, and whose they are."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0], f"the memory of {device}"
-    own = psutil.Process().memory_info().rss  # the doctor will be gone by then
-    available, where = psutil.virtual_memory().available + own, "memory"
-    limit = _cgroup_limit()
-    if limit is not None and limit + own < available:
-        return limit + own, "memory, which this process group is limited to"
-    return available, where
-
-
-def _cgroup_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Bytes that the control group of this process may still take, None where nothing limits it."""
-    lowest = None
-    for maximum, used, statistics in _cgroup_files(root):
-        try:
-            limit, taken = int(maximum.read_text()), int(used.read_text())
-            cached = _inactive_file(statistics)
-        except (OSError, ValueError):  # "max", or no such file: no limit here
-            continue
-        free = limit - taken + cached
-        lowest = free if lowest is None else min(lowest, free)
-    return lowest
-
-
-def _cgroup_files(root: Path) -> list[tuple[Path, Path, Path]]:
-    """Limit, use and statistics of this process's groups, of version 2 and of version 1, from the innermost out."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return []  # not Linux
-    found = []
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if controllers == "":
-            base, names = root, ("memory.max", "memory.current")
-        elif controllers == "memory":
-            base, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        else:
-            continue
-        group = Path(name.lstrip("/"))
-        for directory in [base / group, *(base / parent for parent in group.parents)]:
-            found.append((directory / names[0], directory / names[1], directory / "memory.stat"))
-    return found
-
-
-def _inactive_file(statistics: Path) -> int:
-    """Bytes of the page cache that the system gives up before it refuses memory."""
-    for line in statistics.read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(" ")
-        if name in ("inactive_file", "total_inactive_file"):
-            return int(value)
-    return 0
+    free, where = free_memory(device)
+    own = psutil.Process().memory_info().rss if device.type == "cpu" else 0  # the doctor will be gone by then
+    return free + own, where
 
 
 def _existing(path: Path) -> Path:

@@ -121,7 +121,7 @@ def check_accumulation(pieces: Pieces) -> Outcome:
     for uneven in (False, True) if padded else (False,):
         inputs, targets = _rows(pieces, uneven=uneven)
         parts = [(inputs[i : i + 1], targets[i : i + 1]) for i in range(PARTS)]
-        large, bound = _gradient(pieces, [(inputs, targets)]), rounding(pieces.model)
+        large, bound = _gradient(pieces, [(inputs, targets)]), rounding(pieces)
         outcome = judge_accumulation(large, _gradient(pieces, parts), bound, uneven=uneven)
         if outcome.status == "failed":
             torch.manual_seed(pieces.seed + 1)
@@ -132,7 +132,7 @@ def check_accumulation(pieces: Pieces) -> Outcome:
     return passed(
         f"the gradient of {PARTS} micro-batches {alike} is the large batch's, to {worst:.1e} of its norm",
         figure=worst,
-        bound=rounding(pieces.model),
+        bound=rounding(pieces),
     )
 
 
@@ -201,7 +201,7 @@ def gathered(pieces: Pieces, model: nn.Module, batches: Sequence[Batch]) -> dict
     return {name: found[name] for name, _ in trained if name in found}
 
 
-def rounding(model: nn.Module) -> float:
+def rounding(pieces: Pieces) -> float:
     """What two sums of the same gradients in another order may differ by, of their norm."""
-    half = any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in model.parameters())
-    return HALF_ROUNDING if half or next(model.parameters()).is_cuda else ROUNDING
+    half = any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in pieces.model.parameters())
+    return HALF_ROUNDING if half or pieces.half or pieces.device.type == "cuda" else ROUNDING

@@ -28,7 +28,10 @@ Rate = Callable[[Callable[[], Any], int, int, Synchronize], float]
 
 @dataclass(frozen=True)
 class Pieces:
-    """What `check_training` was given; see there. Whatever is None was not."""
+    """What `check_training` was given; see there. Whatever is None was not.
+
+    `half` tells of a step that computes in 16 bits though its parameters have more.
+    """
 
     model: nn.Module
     calling: Calling
@@ -56,6 +59,7 @@ class Pieces:
     pad_id: int | None = None
     seed: int = 0
     wrapper: Callable[[nn.Module], nn.Module] | None = None
+    half: bool = False
 
     @property
     def device(self) -> torch.device:

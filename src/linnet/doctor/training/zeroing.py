@@ -31,7 +31,7 @@ def check_zeroed(pieces: Pieces) -> Outcome:
     held = _together([left.get(name, torch.zeros_like(alone[name])) for name in alone if name in after])
     own = float(_together(list(alone.values())).norm())
     share = float(added.norm()) / (own or 1.0)
-    bound = rounding(pieces.model)
+    bound = rounding(pieces)
     if share <= bound:
         return passed("each step zeroes the gradients before it adds its own", figure=share, bound=bound)
     if float((added - held).norm()) > ALIKE * float(held.norm()):
