@@ -15,7 +15,7 @@ FLOAT = 4  # bytes of a weight, a gradient, a moment, and of a loss in float32
 # Of linnet.model.blocked_attention, which stands above this package; a test holds them together.
 QUERIES_AT_ONCE, LONGEST_IN_BLOCKS = 128, 1024
 # Fitted to what processes took of glibc's allocator, from 3 to 30 layers and 5 to 135 million parameters.
-_HOLES_OF_INNER, _HOLES_OF_SCORES = 1.8, 0.6
+_HOLES_OF_INNER, _HOLES_OF_SCORES = 1.6, 0.55
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from linnet.errors import UserError
 # Linux's glibc as resident memory over living tensors (docs/memory.md).
 ALLOCATOR_SHARE, EVALUATION_SHARE = 0.08, 0.18
 # Of the libraries that multiply on a processor, for themselves.
-BUFFERS = 30_000_000
+BUFFERS = 15_000_000
 # Bytes of float32 logits that the chunked loss holds at once, by kind of device.
 LOSS_CHUNK_BYTES = {"cpu": 2**27, "cuda": 2**29}
 

@@ -132,8 +132,7 @@ import json, os, sys, torch
 from pathlib import Path
 from linnet.config import build_config
 from linnet.data import Batch
-from linnet.model import TransformerLM, blocked_attention
-from linnet.model.loss import CHUNK_BYTES
+from linnet.model import TransformerLM
 from linnet.optim import build_optimizer
 from linnet.runtime import choose_precision, keep_freed_memory
 from linnet.train import TrainState, train_step
@@ -169,20 +168,10 @@ for case in cases:
     assert os.wait()[1] == 0
 """
 
-DEEP = {
-    "vocab_size": 2048,
-    "hidden_size": 192,
-    "intermediate_size": 512,
-    "num_hidden_layers": 8,
-    "num_attention_heads": 6,
-}
-WIDE = {
-    "vocab_size": 8192,
-    "hidden_size": 320,
-    "intermediate_size": 896,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 5,
-}
+DEEP = {"vocab_size": 2048, "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 8}
+DEEP |= {"num_attention_heads": 6, "num_key_value_heads": 6}
+WIDE = {"vocab_size": 8192, "hidden_size": 320, "intermediate_size": 896, "num_hidden_layers": 3}
+WIDE |= {"num_attention_heads": 5, "num_key_value_heads": 5}
 CASES: dict[str, dict[str, Any]] = {
     "deep": {"model": DEEP, "train": {"batch_size": 4, "grad_accum": 1}},
     "deep, selective": {
@@ -199,10 +188,11 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read as Linux tells it")
 def test_a_process_takes_what_was_foreseen() -> None:
     warm = {"model": {**DEEP, "num_hidden_layers": 1, "hidden_size": 48}, "train": {"batch_size": 1}}
-    asked = [{"data": {"seq_len": 256}, **case} for case in (warm, *CASES.values())]
+    asked = [{"data": {"seq_len": 256}, "tokenizer": {"vocab_size": 300}, **case} for case in (warm, *CASES.values())]
     command = [sys.executable, "-c", MEASURE, json.dumps(asked)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240).stdout
-    for name, settings, measured in zip(CASES, asked[1:], map(int, told.split()), strict=True):
+    told = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert told.returncode == 0, told.stderr
+    for name, settings, measured in zip(CASES, asked[1:], map(int, told.stdout.split()), strict=True):
         config, cpu = build_config(settings), torch.device("cpu")
         size, parts = config.train.windows_at_once, config.train.grad_accum
         foreseen = step_memory(config, cpu, size, parts, compiled=False).total
