@@ -190,7 +190,7 @@ def test_a_process_takes_what_was_foreseen() -> None:
     warm = {"model": {**DEEP, "num_hidden_layers": 1, "hidden_size": 48}, "train": {"batch_size": 1}}
     asked = [{"data": {"seq_len": 256}, "tokenizer": {"vocab_size": 300}, **case} for case in (warm, *CASES.values())]
     command = [sys.executable, "-c", MEASURE, json.dumps(asked)]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    told = subprocess.run(command, check=False, capture_output=True, text=True, timeout=240)
     assert told.returncode == 0, told.stderr
     for name, settings, measured in zip(CASES, asked[1:], map(int, told.stdout.split()), strict=True):
         config, cpu = build_config(settings), torch.device("cpu")
