@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch._inductor
 
 import linnet.train.observers.tensorboard  # noqa: F401
 from linnet.config import build_config
+from linnet.runtime import configure_arithmetic, device_peak
 from linnet.train import read_records, run_training
 from linnet.train.training import Training
 
@@ -117,8 +119,19 @@ class Sight:
         return noting
 
 
+@cache
+def _know_the_peak() -> None:
+    """Measure what products take at most here, so that no forked process has to in its short life."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    configure_arithmetic(torch.device("cpu"), deterministic=True, tf32=True, onednn="auto")
+    device_peak(torch.device("cpu"), "float32")
+    torch.set_num_threads(threads)
+
+
 def forked(work: Callable[[], None], output: Path) -> int:
     """Do `work` in a forked process that prints to `output`; returns its id. Its exit code is 0 when that went well."""
+    _know_the_peak()
     child = os.fork()
     if child:
         return child

@@ -142,7 +142,7 @@ def test_under_autocast_the_cache_holds_what_attention_computes_in() -> None:
     stored: set[torch.dtype] = set()
 
     def look(module: torch.nn.Module, arguments: tuple[Any, ...]) -> None:
-        _, _, cache = arguments
+        _, _, cache, *_ = arguments
         if cache is not None:
             stored.update(tensor.dtype for tensor in cache.append(*torch.empty(2, 1, 2, 0, 8)))
 

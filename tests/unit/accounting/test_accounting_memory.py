@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -185,6 +186,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+FITTED_TO = ("glibc", "2.36")
+
+
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read as Linux tells it")
 def test_a_process_takes_what_was_foreseen() -> None:
     warm = {"model": {**DEEP, "num_hidden_layers": 1, "hidden_size": 48}, "train": {"batch_size": 1}}
@@ -195,5 +199,7 @@ def test_a_process_takes_what_was_foreseen() -> None:
     for name, settings, measured in zip(CASES, asked[1:], map(int, told.stdout.split()), strict=True):
         config, cpu = build_config(settings), torch.device("cpu")
         size, parts = config.train.windows_at_once, config.train.grad_accum
-        foreseen = step_memory(config, cpu, size, parts, compiled=False).total
-        assert foreseen == pytest.approx(measured, rel=0.15), name
+        memory = step_memory(config, cpu, size, parts, compiled=False)
+        assert memory.total - memory.by_component["allocator"] < measured < 1.15 * memory.total, name
+        if platform.libc_ver() == FITTED_TO:  # another allocator may waste less
+            assert memory.total == pytest.approx(measured, rel=0.15), name
